@@ -1,0 +1,33 @@
+"""PIIP, Parameter-Inverted Image Pyramid Networks, for Detectron2.
+
+Papers: https://arxiv.org/abs/2406.04330 (NeurIPS 2024), https://arxiv.org/abs/2501.07783.
+
+Importing this package is cheap: its public names are resolved on first use, so that
+``piip_d2.ops`` and ``piip_d2.layers`` need torch alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+__version__ = "0.1.0"
+
+_PUBLIC_NAMES = {
+    "PIIP": "piip_d2.modeling",
+    "PIIPFPN": "piip_d2.modeling",
+    "PIIPNetwork": "piip_d2.modeling.backbone",
+    "Predictor": "piip_d2.predictor",
+    "ms_deform_attn": "piip_d2.ops",
+}
+
+__all__ = ["__version__", *_PUBLIC_NAMES]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PUBLIC_NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC_NAMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,33 @@
+"""Keys for Detectron2's yacs configuration system."""
+
+from __future__ import annotations
+
+from detectron2.config import CfgNode
+
+
+def add_piip_config(cfg: CfgNode) -> None:
+    """Adds ``MODEL.PIIP`` to a configuration made by ``detectron2.config.get_cfg``.
+
+    With ``MODEL.BACKBONE.NAME`` set to ``"PIIP"`` or ``"PIIPFPN"``, ``build_backbone(cfg)`` then
+    builds the network. Lists are largest resolution first. The defaults are PIIP-TSB
+    1120/896/448.
+    """
+    piip = CfgNode()
+    piip.BRANCHES = ["vit_tiny", "vit_small", "vit_base"]
+    piip.IMG_SIZES = [1120, 896, 448]
+    piip.WINDOW_SIZES = [14, 14, 14]  # 0 stands for global attention
+    piip.DROP_PATH_RATES = [0.05, 0.05, 0.15]
+    piip.NUM_INTERACTIONS = 12
+    piip.ATTENTION = "deformable"
+    piip.NUM_HEADS = 16
+    piip.NUM_POINTS = 4
+    piip.VALUE_RATIO = 0.5
+    piip.WITH_PROJECTION = True
+    piip.WITH_NORM = True
+    piip.FFN_RATIO = 0.25
+    piip.INTERACTION_DROP_PATH_RATE = 0.4
+    piip.MERGE = "conv"
+    piip.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
+    piip.SIZE_DIVISIBILITY = 224
+    piip.USE_ACT_CHECKPOINT = False
+    cfg.MODEL.PIIP = piip

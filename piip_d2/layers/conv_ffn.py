@@ -1,0 +1,30 @@
+"""The feed-forward network of an interaction: an MLP with a depth-wise convolution."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class ConvFFN(nn.Module):
+    """Linear, 3x3 depth-wise convolution, GELU, linear; on a map.
+
+    PIIP (https://arxiv.org/abs/2406.04330), section 3.2, which takes it from ViT-Adapter
+    (https://arxiv.org/abs/2205.08534).
+    """
+
+    def __init__(self, embed_dim: int, hidden_dim: int) -> None:
+        """Args:
+        embed_dim: Channels in and out.
+        hidden_dim: Channels between the two linear layers.
+        """
+        super().__init__()
+        self.fc1 = nn.Linear(embed_dim, hidden_dim)
+        self.dwconv = nn.Conv2d(hidden_dim, hidden_dim, 3, padding=1, groups=hidden_dim)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden_dim, embed_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, H, W, C) to (B, H, W, C)."""
+        x = self.fc1(x)
+        x = self.dwconv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return self.fc2(self.act(x))

@@ -1,0 +1,81 @@
+"""Attention of one map to another: deformable, or to every position."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from piip_d2.layers.ms_deform_attn import MSDeformAttn
+from piip_d2.layers.reference_points import make_reference_points
+
+
+class DeformableCrossAttention(nn.Module):
+    """Every cell of a map samples another map around the same relative position.
+
+    PIIP (https://arxiv.org/abs/2406.04330), section 3.2.
+    """
+
+    def __init__(self, deform: MSDeformAttn) -> None:
+        """Args:
+        deform: The attention for one level; built with the widths of both maps.
+        """
+        super().__init__()
+        self.deform = deform
+
+    def forward(self, query: Tensor, feature: Tensor) -> Tensor:
+        """Maps a query (B, H, W, C) and a feature (B, H', W', C') to (B, H, W, C)."""
+        height, width = query.shape[1:3]
+        reference_points = make_reference_points(
+            height,
+            width,
+            device=query.device,
+            dtype=torch.promote_types(query.dtype, torch.float32),
+        )
+        output = self.deform(
+            query.flatten(1, 2),
+            reference_points,
+            feature.flatten(1, 2),
+            [(feature.shape[1], feature.shape[2])],
+        )
+        return output.unflatten(1, (height, width))
+
+
+class CrossAttention(nn.Module):
+    """Every cell of a map attends to all cells of another."""
+
+    def __init__(self, embed_dim: int, *, num_heads: int, kv_dim: int | None = None) -> None:
+        """Args:
+            embed_dim: Channels of the query and of the output.
+            num_heads: Attention heads; divides ``embed_dim``.
+            kv_dim: Channels of the attended map; ``embed_dim`` if None.
+
+        Raises:
+            ValueError: If the heads do not divide the channels.
+        """
+        super().__init__()
+        if embed_dim % num_heads:
+            raise ValueError(
+                f"embed_dim ({embed_dim}) must be divisible by num_heads ({num_heads})"
+            )
+        kv_dim = embed_dim if kv_dim is None else kv_dim
+        self.num_heads = num_heads
+        self.q_proj = nn.Linear(embed_dim, embed_dim, bias=False)
+        self.k_proj = nn.Linear(kv_dim, embed_dim, bias=False)
+        self.v_proj = nn.Linear(kv_dim, embed_dim, bias=False)
+        self.proj = nn.Linear(embed_dim, embed_dim)
+
+    def forward(self, query: Tensor, feature: Tensor) -> Tensor:
+        """Maps a query (B, H, W, C) and a feature (B, H', W', C') to (B, H, W, C)."""
+        grid = query.shape[1:3]
+        query, feature = query.flatten(1, 2), feature.flatten(1, 2)
+        output = F.scaled_dot_product_attention(
+            self._split_heads(self.q_proj(query)),
+            self._split_heads(self.k_proj(feature)),
+            self._split_heads(self.v_proj(feature)),
+        )
+        return self.proj(output.transpose(1, 2).flatten(2)).unflatten(1, grid)
+
+    def _split_heads(self, x: Tensor) -> Tensor:
+        """(B, N, C) to (B, M, N, D)."""
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)

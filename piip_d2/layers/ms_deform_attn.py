@@ -1,0 +1,132 @@
+"""The deformable attention module, Deformable DETR (https://arxiv.org/abs/2010.04159)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from piip_d2.ops import ms_deform_attn
+
+
+class MSDeformAttn(nn.Module):
+    """Multi-scale deformable attention with a value of its own width.
+
+    PIIP adds two things to the module of Deformable DETR: the attended map may have other channels
+    than the queries, and the value may be narrower than the queries (``value_ratio``).
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        *,
+        num_heads: int = 8,
+        num_levels: int = 1,
+        num_points: int = 4,
+        value_ratio: float = 1.0,
+        kv_dim: int | None = None,
+    ) -> None:
+        """Args:
+            embed_dim: Channels of the queries and of the output.
+            num_heads: Attention heads; divides ``embed_dim`` and the value's width.
+            num_levels: Maps that are attended to.
+            num_points: Sampling points per head and level.
+            value_ratio: Width of the value relative to ``embed_dim``.
+            kv_dim: Channels of the attended maps; ``embed_dim`` if None.
+
+        Raises:
+            ValueError: If the heads divide the widths not.
+        """
+        super().__init__()
+        value_dim = int(embed_dim * value_ratio)
+        if embed_dim % num_heads or value_dim % num_heads or value_dim == 0:
+            raise ValueError(
+                f"embed_dim ({embed_dim}) and embed_dim * value_ratio ({value_dim}) must be "
+                f"positive multiples of num_heads ({num_heads})"
+            )
+        self.num_heads = num_heads
+        self.num_levels = num_levels
+        self.num_points = num_points
+        samples = num_heads * num_levels * num_points
+        self.sampling_offsets = nn.Linear(embed_dim, samples * 2)
+        self.attention_weights = nn.Linear(embed_dim, samples)
+        self.value_proj = nn.Linear(embed_dim if kv_dim is None else kv_dim, value_dim)
+        self.output_proj = nn.Linear(value_dim, embed_dim)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Heads look in evenly spread directions, the points of a head ever further out."""
+        nn.init.zeros_(self.sampling_offsets.weight)
+        with torch.no_grad():
+            self.sampling_offsets.bias.copy_(self._initial_offsets().flatten())
+        nn.init.zeros_(self.attention_weights.weight)
+        nn.init.zeros_(self.attention_weights.bias)
+        for projection in (self.value_proj, self.output_proj):
+            nn.init.xavier_uniform_(projection.weight)
+            nn.init.zeros_(projection.bias)
+
+    def forward(
+        self,
+        query: Tensor,
+        reference_points: Tensor,
+        feature: Tensor,
+        spatial_shapes: Sequence[tuple[int, int]],
+        padding_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Lets every query sample the maps around its reference point.
+
+        Args:
+            query: (B, Q, C).
+            reference_points: (B or 1, Q, L, 2) as (x, y), or (B or 1, Q, L, 4) as boxes (centre x,
+                centre y, width, height); all in [0, 1] over the whole map.
+            feature: (B, S, kv_dim), the attended maps, flattened and joined.
+            spatial_shapes: (H, W) of every level.
+            padding_mask: (B, S), True where a position is padding and reads as zero.
+
+        Returns:
+            (B, Q, C).
+
+        Raises:
+            ValueError: If shapes do not fit together.
+        """
+        value = self.value_proj(feature)
+        if padding_mask is not None:
+            value = value.masked_fill(padding_mask[..., None], 0.0)
+        value = value.unflatten(-1, (self.num_heads, -1))
+        samples = (self.num_heads, self.num_levels, self.num_points)
+        weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1))
+        weights = weights.softmax(dim=-1).unflatten(-1, samples[1:])
+        offsets = self.sampling_offsets(query).unflatten(-1, (*samples, 2))
+        locations = _sampling_locations(reference_points, offsets, spatial_shapes)
+        return self.output_proj(ms_deform_attn(value, spatial_shapes, locations, weights))
+
+    def _initial_offsets(self) -> Tensor:
+        """(M, L, P, 2): direction of the head times the number of the point."""
+        device = self.sampling_offsets.bias.device
+        angles = torch.arange(self.num_heads, device=device) * (2.0 * math.pi / self.num_heads)
+        directions = torch.stack((angles.cos(), angles.sin()), dim=-1)
+        directions = directions / directions.abs().amax(dim=-1, keepdim=True)
+        distances = torch.arange(1, self.num_points + 1, device=device)
+        offsets = directions[:, None, None, :] * distances[None, None, :, None]
+        return offsets.expand(-1, self.num_levels, -1, -1)
+
+
+def _sampling_locations(
+    reference_points: Tensor, offsets: Tensor, spatial_shapes: Sequence[tuple[int, int]]
+) -> Tensor:
+    """Adds offsets (B, Q, M, L, P, 2), in cells or in half boxes, to the reference points."""
+    # Locations need more than the 8 or 11 bits of a 16-bit mantissa: a map has hundreds of cells.
+    dtype = torch.promote_types(reference_points.dtype, torch.float32)
+    offsets = offsets.to(dtype)
+    points = reference_points[:, :, None, :, None, :].to(dtype)
+    if points.shape[-1] == 2:
+        sizes = [[width, height] for height, width in spatial_shapes]
+        normalizer = torch.tensor(sizes, dtype=dtype, device=offsets.device)
+        return points + offsets / normalizer[None, None, None, :, None, :]
+    if points.shape[-1] == 4:
+        return points[..., :2] + offsets / offsets.shape[-2] * points[..., 2:] * 0.5
+    raise ValueError(
+        f"reference_points must end in 2 (points) or 4 (boxes), got {tuple(reference_points.shape)}"
+    )

@@ -1,0 +1,104 @@
+"""Multi-head self-attention on a map, over all of it or within windows."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+WINDOW_PADDINGS = ("before_qkv", "after_qkv")
+
+
+class WindowAttention(nn.Module):
+    """Self-attention within non-overlapping windows, or over the whole map.
+
+    A map whose sides are no multiples of the window is filled up on the right and at the bottom.
+    The filled positions take part in the softmax, as they do in the networks PIIP was trained
+    with. ``window_padding`` says where the filling happens: ``"before_qkv"`` leaves them the bias
+    of the projection as key and value (all released models), ``"after_qkv"`` leaves them zeros.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        *,
+        qkv_bias: bool = True,
+        window_size: int | None = None,
+        window_padding: str = "before_qkv",
+    ) -> None:
+        """Args:
+            embed_dim: Channels in and out.
+            num_heads: Attention heads; divides ``embed_dim``.
+            qkv_bias: Whether query, key and value have a bias.
+            window_size: Side of a window in cells, or None to attend to the whole map.
+            window_padding: ``"before_qkv"`` or ``"after_qkv"``, see the class.
+
+        Raises:
+            ValueError: If the heads do not divide the channels, the window is smaller than 1 or
+                ``window_padding`` is unknown.
+        """
+        super().__init__()
+        if embed_dim % num_heads:
+            raise ValueError(
+                f"embed_dim ({embed_dim}) must be divisible by num_heads ({num_heads})"
+            )
+        if window_size is not None and window_size < 1:
+            raise ValueError(
+                f"window_size must be at least 1, or None for the whole map; got {window_size}"
+            )
+        if window_padding not in WINDOW_PADDINGS:
+            raise ValueError(
+                f"window_padding must be one of {WINDOW_PADDINGS}, got {window_padding!r}"
+            )
+        self.num_heads = num_heads
+        self.window_size = window_size
+        self.window_padding = window_padding
+        self.qkv = nn.Linear(embed_dim, 3 * embed_dim, bias=qkv_bias)
+        self.proj = nn.Linear(embed_dim, embed_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, H, W, C) to (B, H, W, C)."""
+        height, width = x.shape[1:3]
+        if self.window_size is None:
+            return self.proj(self._attend(self.qkv(x)))
+        if self.window_padding == "before_qkv":
+            qkv = self.qkv(_fill_up(x, self.window_size))
+        else:
+            qkv = _fill_up(self.qkv(x), self.window_size)
+        filled_height, filled_width = qkv.shape[1:3]
+        windows = self._attend(_split_windows(qkv, self.window_size))
+        x = _join_windows(windows, self.window_size, filled_height, filled_width)
+        return self.proj(x[:, :height, :width])
+
+    def _attend(self, qkv: Tensor) -> Tensor:
+        """Attention within each (H, W) map of ``qkv`` (N, H, W, 3C); returns (N, H, W, C)."""
+        count, height, width, channels = qkv.shape
+        qkv = qkv.reshape(count, height * width, 3, self.num_heads, -1)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        x = F.scaled_dot_product_attention(query, key, value)
+        return x.transpose(1, 2).reshape(count, height, width, channels // 3)
+
+
+def _fill_up(x: Tensor, window_size: int) -> Tensor:
+    """Zero-fills (B, H, W, C) on the right and at the bottom to whole windows."""
+    fill_bottom = -x.shape[1] % window_size
+    fill_right = -x.shape[2] % window_size
+    if fill_bottom == 0 and fill_right == 0:
+        return x
+    return F.pad(x, (0, 0, 0, fill_right, 0, fill_bottom))
+
+
+def _split_windows(x: Tensor, window_size: int) -> Tensor:
+    """(B, H, W, C) to (B * windows, window, window, C), windows row by row."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(
+        batch, height // window_size, window_size, width // window_size, window_size, channels
+    )
+    return x.transpose(2, 3).reshape(-1, window_size, window_size, channels)
+
+
+def _join_windows(x: Tensor, window_size: int, height: int, width: int) -> Tensor:
+    """The inverse of :func:`_split_windows`."""
+    rows, columns = height // window_size, width // window_size
+    x = x.reshape(-1, rows, columns, window_size, window_size, x.shape[-1])
+    return x.transpose(2, 3).reshape(-1, height, width, x.shape[-1])

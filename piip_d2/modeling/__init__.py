@@ -1,0 +1,11 @@
+"""Networks. Importing this registers the backbones in Detectron2, where that is installed."""
+
+from piip_d2._optional import available
+
+__all__: list[str] = []
+
+if available("detectron2"):
+    from piip_d2.modeling.backbone.fpn import PIIPFPN
+    from piip_d2.modeling.backbone.piip import PIIP, build_piip
+
+    __all__ += ["PIIP", "PIIPFPN", "build_piip"]

@@ -1,0 +1,207 @@
+"""Cross-branch feature interaction, PIIP (https://arxiv.org/abs/2406.04330), section 3.2.
+
+Neighbouring branches exchange features in both directions. "Low" is the branch with the smaller
+image, so the larger network, "high" the one with the larger image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from timm.layers import DropPath, trunc_normal_
+from torch import Tensor, nn
+
+from piip_d2.layers import ConvFFN, CrossAttention, DeformableCrossAttention, MSDeformAttn
+
+_ATTENTION_KINDS = ("deformable", "regular")
+
+
+class InteractionStage(nn.Module):
+    """The exchange between all pairs of neighbouring branches at one depth."""
+
+    def __init__(self, units: Sequence[InteractionUnit]) -> None:
+        """Args:
+        units: One unit per pair of neighbours, lowest resolution first.
+        """
+        super().__init__()
+        self.units = nn.ModuleList(units)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Maps one (B, H, W, C) per branch, ascending in resolution, to the same.
+
+        The pairs are updated one after the other from the highest resolution down, so that a
+        branch in the middle takes news from above along to the branch below.
+
+        Raises:
+            ValueError: If the number of maps does not fit the units.
+        """
+        if len(maps) != len(self.units) + 1:
+            raise ValueError(
+                f"{len(self.units)} units join {len(self.units) + 1} branches, got {len(maps)} maps"
+            )
+        maps = list(maps)
+        for index in reversed(range(len(self.units))):
+            maps[index], maps[index + 1] = self.units[index](maps[index], maps[index + 1])
+        return maps
+
+
+class InteractionUnit(nn.Module):
+    """The exchange between two neighbouring branches, in both directions at once."""
+
+    def __init__(
+        self, high_to_low: CrossBranchAttention, low_to_high: CrossBranchAttention
+    ) -> None:
+        """Args:
+        high_to_low: Lets the low-resolution branch attend to the other.
+        low_to_high: Lets the high-resolution branch attend to the other.
+        """
+        super().__init__()
+        self.high_to_low = high_to_low
+        self.low_to_high = low_to_high
+
+    def forward(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps (B, H, W, C) and (B, H', W', C') to the same shapes; both see the other's input."""
+        return self.high_to_low(low, high), self.low_to_high(high, low)
+
+
+class CrossBranchAttention(nn.Module):
+    """One direction of an exchange: attention to the other branch, then a ConvFFN.
+
+    Both parts are residuals scaled by vectors that start at zero, so that a new interaction is
+    the identity and pretrained branches start undisturbed.
+    """
+
+    def __init__(
+        self,
+        query_dim: int,
+        feat_dim: int,
+        attn: nn.Module,
+        *,
+        feat_proj: nn.Module | None = None,
+        with_norm: bool = True,
+        ffn: nn.Module | None = None,
+        drop_path_rate: float = 0.0,
+    ) -> None:
+        """Args:
+        query_dim: Channels of the branch that is updated.
+        feat_dim: Channels of the attended map as ``attn`` sees it.
+        attn: Attention from (query map, feature map) to a query map.
+        feat_proj: Applied to the other branch's map before anything else; None for none.
+        with_norm: Whether query, feature and the ConvFFN's input are layer-normed.
+        ffn: The ConvFFN on query maps; None for none.
+        drop_path_rate: Stochastic depth of the ConvFFN, in [0, 1).
+        """
+        super().__init__()
+        self.feat_proj = feat_proj or nn.Identity()
+        self.query_norm = _norm(query_dim, with_norm)
+        self.feat_norm = _norm(feat_dim, with_norm)
+        self.attn = attn
+        self.attn_gamma = nn.Parameter(torch.zeros(query_dim))
+        self.ffn = ffn
+        if ffn is not None:
+            self.ffn_norm = _norm(query_dim, with_norm)
+            self.ffn_gamma = nn.Parameter(torch.zeros(query_dim))
+            self.drop_path = DropPath(drop_path_rate)
+
+    def forward(self, query: Tensor, feature: Tensor) -> Tensor:
+        """Updates the query map (B, H, W, C) from the other branch's map (B, H', W', C')."""
+        feature = self.feat_norm(self.feat_proj(feature))
+        query = query + self.attn_gamma * self.attn(self.query_norm(query), feature)
+        if self.ffn is not None:
+            query = query + self.ffn_gamma * self.drop_path(self.ffn(self.ffn_norm(query)))
+        return query
+
+
+def build_interactions(
+    dims: Sequence[Sequence[int]],
+    *,
+    attention: str = "deformable",
+    num_heads: int = 16,
+    num_points: int = 4,
+    value_ratio: float = 0.5,
+    with_projection: bool = True,
+    with_norm: bool = True,
+    with_ffn: bool = True,
+    ffn_ratio: float = 0.25,
+    drop_path_rate: float = 0.4,
+) -> list[InteractionStage]:
+    """Builds the interactions of a network.
+
+    Args:
+        dims: Per interaction the channels of all branches there, lowest resolution first.
+        attention: ``"deformable"`` or ``"regular"`` (every position attends to every other).
+        num_heads: Heads of the attention.
+        num_points: Sampling points per head (deformable attention).
+        value_ratio: Width of the value relative to the query (deformable attention).
+        with_projection: Whether the other branch's map is first projected to the query's width.
+        with_norm: Whether the layer norms are there.
+        with_ffn: Whether the ConvFFNs are there.
+        ffn_ratio: Hidden width of a ConvFFN relative to its input.
+        drop_path_rate: Stochastic depth of the ConvFFNs, the same at every depth.
+
+    Returns:
+        One stage per interaction.
+
+    Raises:
+        ValueError: If ``attention`` is unknown or the widths do not fit the heads.
+    """
+    if attention not in _ATTENTION_KINDS:
+        raise ValueError(f"attention must be one of {_ATTENTION_KINDS}, got {attention!r}")
+
+    def direction(query_dim: int, other_dim: int) -> CrossBranchAttention:
+        feat_dim = query_dim if with_projection else other_dim
+        if attention == "deformable":
+            deform = MSDeformAttn(
+                query_dim,
+                num_heads=num_heads,
+                num_points=num_points,
+                value_ratio=value_ratio,
+                kv_dim=feat_dim,
+            )
+            attn: nn.Module = DeformableCrossAttention(deform)
+        else:
+            attn = CrossAttention(query_dim, num_heads=num_heads, kv_dim=feat_dim)
+        return CrossBranchAttention(
+            query_dim,
+            feat_dim,
+            attn,
+            feat_proj=nn.Linear(other_dim, query_dim) if with_projection else None,
+            with_norm=with_norm,
+            ffn=ConvFFN(query_dim, int(query_dim * ffn_ratio)) if with_ffn else None,
+            drop_path_rate=drop_path_rate,
+        )
+
+    stages = [
+        InteractionStage(
+            [
+                InteractionUnit(direction(low, high), direction(high, low))
+                for low, high in zip(stage_dims[:-1], stage_dims[1:], strict=True)
+            ]
+        )
+        for stage_dims in dims
+    ]
+    for stage in stages:
+        _init_weights(stage)
+    return stages
+
+
+def _norm(dim: int, with_norm: bool) -> nn.Module:
+    return nn.LayerNorm(dim, eps=1e-6) if with_norm else nn.Identity()
+
+
+def _init_weights(stage: InteractionStage) -> None:
+    for module in stage.modules():
+        if isinstance(module, nn.Linear):
+            trunc_normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Conv2d):
+            fan_out = module.weight.shape[0] * module.weight[0, 0].numel() // module.groups
+            nn.init.normal_(module.weight, std=(2.0 / fan_out) ** 0.5)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    # The attention has an initialisation of its own, which the loop has just overwritten.
+    for module in stage.modules():
+        if isinstance(module, MSDeformAttn):
+            module.reset_parameters()

@@ -1,0 +1,197 @@
+"""The PIIP network, free of any detection framework."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+import torch.utils.checkpoint
+from torch import Tensor, nn
+
+from piip_d2.modeling.backbone.branch import Branch
+from piip_d2.modeling.backbone.feature_maps import FeatureMaps
+from piip_d2.modeling.backbone.interaction import InteractionStage
+
+
+class PIIPNetwork(nn.Module):
+    """Parameter-inverted image pyramid network with any number of branches.
+
+    PIIP (https://arxiv.org/abs/2406.04330), section 3: the larger a network, the smaller the image
+    it sees. Branches run side by side and exchange features at certain depths; at the end all are
+    merged on the grid of the highest resolution.
+    """
+
+    def __init__(
+        self,
+        *,
+        branches: Sequence[Branch],
+        interaction_block_indexes: Sequence[Sequence[int]],
+        interactions: Sequence[InteractionStage],
+        merge: nn.Module,
+        feature_maps: FeatureMaps,
+        use_act_checkpoint: bool = False,
+    ) -> None:
+        """Args:
+            branches: Ascending in resolution, so descending in size.
+            interaction_block_indexes: Per branch, the last block before each interaction. Blocks
+                behind the last interaction run after it.
+            interactions: The exchanges.
+            merge: From one map (B, C, H, W) per branch to one map.
+            feature_maps: From the merged map to a dict of maps, finest first.
+            use_act_checkpoint: Recompute the interactions' activations in the backward pass.
+
+        Raises:
+            ValueError: If the order is wrong or numbers do not fit together.
+        """
+        super().__init__()
+        _check_order(branches)
+        _check_block_indexes(branches, interaction_block_indexes, len(interactions))
+        self.branches = nn.ModuleList(branches)
+        self.interaction_block_indexes = [list(indexes) for indexes in interaction_block_indexes]
+        self.interactions = nn.ModuleList(interactions)
+        self.merge = merge
+        self.feature_maps = feature_maps
+        self.use_act_checkpoint = use_act_checkpoint
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Computes feature maps of normalised and padded images (B, 3, h, w).
+
+        Returns:
+            One map (B, C, H, W) per name, finest first.
+
+        Raises:
+            ValueError: If the images are too small for a branch.
+        """
+        maps = self._embed(images)
+        for index in range(len(self.interactions)):
+            maps = self._interact(self._run_blocks(maps, index), index)
+        maps = self._run_blocks(maps, len(self.interactions))
+        return self.feature_maps(self.merge([_channels_first(x) for x in maps]))
+
+    def forward_intermediates(self, images: Tensor) -> dict[str, list[Tensor]]:
+        """Computes the maps of all branches at the points of interest.
+
+        Args:
+            images: (B, 3, h, w), normalised and padded.
+
+        Returns:
+            One map (B, C, H, W) per branch, ascending in resolution, under the names ``embed``
+            (patches with position), ``pre`` and ``post`` (around the first interaction) and
+            ``final`` (what is merged).
+
+        Raises:
+            ValueError: If the images are too small for a branch.
+        """
+        maps = self._embed(images)
+        seen = {"embed": maps}
+        for index in range(len(self.interactions)):
+            maps = self._run_blocks(maps, index)
+            seen.setdefault("pre", maps)
+            maps = self._interact(maps, index)
+            seen.setdefault("post", maps)
+        maps = self._run_blocks(maps, len(self.interactions))
+        # Without interactions the three coincide.
+        seen.setdefault("pre", maps)
+        seen.setdefault("post", maps)
+        seen["final"] = maps
+        return {name: [_channels_first(x) for x in maps] for name, maps in seen.items()}
+
+    @property
+    def _typed_branches(self) -> list[Branch]:
+        return [cast(Branch, branch) for branch in self.branches]
+
+    def _embed(self, images: Tensor) -> list[Tensor]:
+        return [
+            branch.embed(image)
+            for branch, image in zip(self._typed_branches, self._image_pyramid(images), strict=True)
+        ]
+
+    def _image_pyramid(self, images: Tensor) -> list[Tensor]:
+        """Scales the images to every branch's share of the highest resolution, rounding down."""
+        full_size = self._typed_branches[-1].img_size
+        pyramid = []
+        for number, branch in enumerate(self._typed_branches):
+            scale = branch.img_size / full_size
+            stride = branch.stride_after(0)
+            sides = [int(side * scale) for side in images.shape[-2:]]
+            if min(sides) < stride:
+                raise ValueError(
+                    f"images of {tuple(images.shape[-2:])} pixels are too small: branch {number} "
+                    f"sees them at {sides[0]} x {sides[1]}, less than one cell of {stride} pixels; "
+                    "pad or enlarge the images"
+                )
+            if scale < 1:
+                # With the factor instead of the size, samples stay where the exact factor puts
+                # them even if the size had to be rounded down: as in the released networks.
+                resized = F.interpolate(
+                    images, scale_factor=scale, mode="bilinear", align_corners=False
+                )
+                pyramid.append(resized)
+            else:
+                pyramid.append(images)
+        return pyramid
+
+    def _run_blocks(self, maps: Sequence[Tensor], index: int) -> list[Tensor]:
+        """Runs the blocks of all branches between interaction ``index - 1`` and ``index``."""
+        return [
+            branch.forward_blocks(x, *_block_range(branch, indexes, index))
+            for branch, indexes, x in zip(
+                self._typed_branches, self.interaction_block_indexes, maps, strict=True
+            )
+        ]
+
+    def _interact(self, maps: Sequence[Tensor], index: int) -> list[Tensor]:
+        if self.use_act_checkpoint and self.training:
+            return torch.utils.checkpoint.checkpoint(
+                self.interactions[index], maps, use_reentrant=False
+            )
+        return self.interactions[index](maps)
+
+
+def _block_range(branch: Branch, indexes: Sequence[int], index: int) -> tuple[int, int]:
+    start = indexes[index - 1] + 1 if index > 0 else 0
+    stop = indexes[index] + 1 if index < len(indexes) else branch.num_blocks
+    return start, stop
+
+
+def _channels_first(x: Tensor) -> Tensor:
+    return x.permute(0, 3, 1, 2)
+
+
+def _check_order(branches: Sequence[Branch]) -> None:
+    if not branches:
+        raise ValueError("a PIIP needs at least one branch, got none")
+    sizes = [branch.img_size for branch in branches]
+    if sizes != sorted(sizes):
+        raise ValueError(
+            f"branches must ascend in resolution (smallest image first), got img_size {sizes}"
+        )
+
+
+def _check_block_indexes(
+    branches: Sequence[Branch], block_indexes: Sequence[Sequence[int]], num_interactions: int
+) -> None:
+    if len(block_indexes) != len(branches):
+        raise ValueError(
+            f"interaction_block_indexes must have one list for each of the {len(branches)} "
+            f"branches, got {len(block_indexes)}"
+        )
+    for number, (branch, indexes) in enumerate(zip(branches, block_indexes, strict=True)):
+        if len(indexes) != num_interactions:
+            raise ValueError(
+                f"all branches must have as many interactions as there are modules for it "
+                f"({num_interactions}), but branch {number} has {len(indexes)}: {list(indexes)}"
+            )
+        steps = [-1, *indexes]
+        if any(later <= earlier for earlier, later in zip(steps[:-1], steps[1:], strict=True)):
+            raise ValueError(
+                f"the block indexes of branch {number} must ascend from 0 on, at least one block "
+                f"before each interaction; got {list(indexes)}"
+            )
+        if steps[-1] >= branch.num_blocks:
+            raise ValueError(
+                f"branch {number} has {branch.num_blocks} blocks, so its block indexes must stay "
+                f"below that; got {list(indexes)}"
+            )

@@ -1,0 +1,190 @@
+"""The whole network for one to four branches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from piip_d2.modeling.backbone import PIIPNetwork, ViTBranch, build_network
+
+IMG_SIZES = (128, 96, 64, 32)
+DIMS = (16, 32, 32, 64)
+
+
+def make_branches(count: int, **options: Any) -> list[ViTBranch]:
+    """The last ``count`` of four branches, largest resolution first."""
+    return [
+        ViTBranch(
+            img_size=img_size,
+            embed_dim=dim,
+            depth=4,
+            num_heads=2,
+            pretrain_img_size=64,
+            window_size=[2, None, 3, 2],
+            **options,
+        )
+        for img_size, dim in zip(IMG_SIZES[-count:], DIMS[-count:], strict=True)
+    ]
+
+
+def make_network(count: int, **options: Any) -> PIIPNetwork:
+    arguments = {"num_interactions": 2, "num_heads": 4, **options}
+    network = build_network(make_branches(count), **arguments)
+    # Interactions start as the identity; here they are to do something.
+    for name, parameter in network.named_parameters():
+        if name.endswith("gamma"):
+            nn.init.constant_(parameter, 0.5)
+    return network
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"attention": "regular"},
+        {"with_projection": False, "with_norm": False},
+        {"num_interactions": 0},
+        {"num_interactions": 4},
+        {"out_features": ["res3", "res4", "res5"]},
+    ],
+    ids=str,
+)
+def test_shapes_and_gradients(count: int, options: dict[str, Any]) -> None:
+    """Every parameter gets a gradient: distributed training needs that."""
+    network = make_network(count, drop_path_rate=0.0, **options)
+    images = torch.randn(2, 3, 160, 128)
+    outputs = network(images)
+    assert list(outputs) == options.get("out_features", ["res2", "res3", "res4", "res5"])
+    for name, output in outputs.items():
+        stride = network.feature_maps.strides[name]
+        assert output.shape == (2, 64, 160 // stride, 128 // stride)
+    torch.stack([output.square().sum() for output in outputs.values()]).sum().backward()
+    assert [name for name, p in network.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("merge", ["conv", "light"])
+def test_merges(merge: str) -> None:
+    branches = [
+        ViTBranch(img_size=64, embed_dim=32, depth=2, num_heads=2),
+        ViTBranch(img_size=32, embed_dim=64, depth=2, num_heads=2),
+    ]
+    network = build_network(branches, num_interactions=2, num_heads=4, merge=merge)
+    assert network(torch.randn(1, 3, 64, 64))["res4"].shape == (1, 64, 4, 4)
+
+
+def test_order_inside_and_outside() -> None:
+    network = make_network(3)
+    assert [branch.img_size for branch in network.branches] == [32, 64, 96]
+
+
+def test_images_of_a_batch_do_not_mix() -> None:
+    network = make_network(3).eval()
+    images = torch.randn(2, 3, 128, 128)
+    swapped = network(images.flip(0))
+    for name, output in network(images).items():
+        torch.testing.assert_close(output.flip(0), swapped[name], atol=1e-4, rtol=1e-4)
+
+
+def test_intermediates() -> None:
+    network = make_network(3).eval()
+    images = torch.randn(1, 3, 128, 128)
+    intermediates = network.forward_intermediates(images)
+    assert list(intermediates) == ["embed", "pre", "post", "final"]
+    for maps in intermediates.values():
+        shapes = [tuple(x.shape) for x in maps]
+        assert shapes == [(1, 64, 2, 2), (1, 32, 5, 5), (1, 32, 8, 8)]
+    outputs = network.feature_maps(network.merge(intermediates["final"]))
+    torch.testing.assert_close(outputs["res4"], network(images)["res4"])
+
+
+def test_uneven_pyramid_rounds_down() -> None:
+    """A third of 100 pixels is 33: two whole cells of 16."""
+    network = build_network(
+        [
+            ViTBranch(img_size=96, embed_dim=32, depth=1, num_heads=2),
+            ViTBranch(img_size=32, embed_dim=32, depth=1, num_heads=2),
+        ],
+        num_interactions=1,
+        num_heads=4,
+    )
+    low, high = network.forward_intermediates(torch.randn(1, 3, 100, 100))["embed"]
+    assert (low.shape[-1], high.shape[-1]) == (2, 6)
+
+
+def test_even_split_of_blocks() -> None:
+    branches = [
+        ViTBranch(img_size=64, embed_dim=32, depth=5, num_heads=2),
+        ViTBranch(img_size=32, embed_dim=32, depth=8, num_heads=2),
+    ]
+    network = build_network(branches, num_interactions=3, num_heads=4)
+    assert network.interaction_block_indexes == [[1, 4, 7], [0, 2, 4]]
+
+
+def test_activation_checkpointing_changes_nothing() -> None:
+    network = make_network(3, drop_path_rate=0.0)
+    images = torch.randn(1, 3, 128, 128)
+    gradients = []
+    for use_act_checkpoint in (False, True):
+        network.use_act_checkpoint = use_act_checkpoint
+        network.zero_grad()
+        network(images)["res4"].square().sum().backward()
+        gradients.append([p.grad.clone() for p in network.parameters() if p.grad is not None])
+    for plain, checkpointed in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, checkpointed)
+
+
+def test_bfloat16_autocast_stays_close() -> None:
+    network = make_network(3).eval()
+    images = torch.randn(1, 3, 128, 128)
+    with torch.no_grad():
+        expected = network(images)["res4"]
+        with torch.autocast("cpu", torch.bfloat16):
+            output = network(images)["res4"]
+    assert (output.float() - expected).norm() / expected.norm() < 0.05
+
+
+def test_too_small_images() -> None:
+    network = make_network(3)
+    with pytest.raises(ValueError, match=r"are too small: branch 0 sees them at 10 x 42"):
+        network(torch.randn(1, 3, 32, 128))
+
+
+def build_with(**changes: Any) -> PIIPNetwork:
+    network = make_network(2)
+    parts = {
+        "branches": list(network.branches),
+        "interaction_block_indexes": network.interaction_block_indexes,
+        "interactions": list(network.interactions),
+        "merge": network.merge,
+        "feature_maps": network.feature_maps,
+    }
+    return PIIPNetwork(**{**parts, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"branches": []}, "at least one branch"),
+        ({"branches": make_branches(2)}, "must ascend in resolution"),
+        ({"interaction_block_indexes": [[1, 3]]}, "one list for each of the 2 branches"),
+        ({"interaction_block_indexes": [[1], [3]]}, "as many interactions"),
+        ({"interaction_block_indexes": [[1, 1], [1, 3]]}, "must ascend from 0 on"),
+        ({"interaction_block_indexes": [[1, 4], [1, 3]]}, "branch 0 has 4 blocks"),
+    ],
+)
+def test_network_messages(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_with(**changes)
+
+
+def test_builder_messages() -> None:
+    with pytest.raises(ValueError, match=r"largest resolution first.*reverse the list"):
+        build_network(make_branches(2)[::-1])
+    with pytest.raises(ValueError, match="num_interactions must be from 0 to 4"):
+        build_network(make_branches(2), num_interactions=5)
+    with pytest.raises(ValueError, match="merge must be one of"):
+        build_network(make_branches(2), merge="sum")
