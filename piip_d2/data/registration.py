@@ -1,0 +1,200 @@
+"""Data sets by name: any COCO-format JSON given by two paths, and those the package can make.
+
+On import, the names of `embedded_names()` are put into Detectron2's catalogue; the data are made
+when they are first asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
+from detectron2.data.datasets.coco import load_coco_json
+
+from .checks import DatasetSummary, check_coco, check_splits, read_coco_json
+from .embedded import datasets_root, embedded_names, prepare_dataset
+
+__all__ = [
+    "check_registered_splits",
+    "ensure_dataset",
+    "get_dataset_dicts",
+    "register_coco_json",
+]
+
+logger = logging.getLogger(__name__)
+
+_Key = tuple[Path, Path, int]
+_registered: dict[str, tuple[_Key, DatasetSummary]] = {}
+
+
+def register_coco_json(
+    name: str, json_file: str | os.PathLike[str], image_root: str | os.PathLike[str]
+) -> DatasetSummary:
+    """Check a COCO-format JSON and register it in Detectron2 under a name.
+
+    Classes and their indices come from the JSON's categories, in the order of their ids. What
+    cannot be used is left out with a counted warning, in evaluation too.
+
+    Args:
+        name: the name to register.
+        json_file: annotations in COCO's format.
+        image_root: the folder that the JSON's file names start from.
+    """
+    json_path, root = (Path(path).expanduser().resolve() for path in (json_file, image_root))
+    # With the time of the last change, an edited JSON is read again in the same session.
+    key = (json_path, root, json_path.stat().st_mtime_ns if json_path.is_file() else 0)
+    if name in _registered and _registered[name][0] == key:
+        return _registered[name][1]
+    if name in DatasetCatalog.list() and name not in _registered and name not in embedded_names():
+        raise ValueError(
+            f"a data set needs a name of its own, but {name!r} is registered already; give another"
+        )
+    content = read_coco_json(json_path)
+    cleaned, summary = check_coco(content, json_path, root)
+    if summary.problems:
+        logger.warning("%s", summary.describe())
+    else:
+        logger.info("%s", summary.describe())
+    # Most JSONs need no copy.
+    unchanged = cleaned == content
+    _put_into_catalogs(name, json_path if unchanged else _write_cleaned(cleaned, name), summary)
+    _registered[name] = (key, summary)
+    return summary
+
+
+def ensure_dataset(name: str) -> DatasetSummary | None:
+    """Make sure that a data set can be loaded by its name, making it where the package can.
+
+    Args:
+        name: `trees_train`, `scenes_v1_val`, ..., or any name in Detectron2's catalogue.
+
+    Returns:
+        What is in it, where the package registered it.
+    """
+    embedded = embedded_names().get(name)
+    if embedded is not None:
+        dataset, split = embedded
+        root = datasets_root()
+        prepare_dataset(dataset, root)
+        summary = register_coco_json(
+            name, dataset.json_file(root, split), dataset.image_root(root, split)
+        )
+        MetadataCatalog.get(name).sources_file = str(root / dataset.folder / "SOURCES.txt")
+        return summary
+    if name not in DatasetCatalog.list():
+        raise ValueError(
+            f"there is no data set {name!r}. The package can make {sorted(embedded_names())}; your "
+            "own data are given by data.train=my.json data.images=folder"
+        )
+    if name in _registered:
+        return _registered[name][1]
+    json_file = MetadataCatalog.get(name).get("json_file", "")
+    if json_file and not os.path.exists(json_file):
+        raise FileNotFoundError(
+            f"the data set {name!r} must have its annotations at {json_file}, found nothing. Set "
+            "DETECTRON2_DATASETS to the folder that holds it, or use data that need no download "
+            "by hand: data.train=trees_train data.val=trees_val (or scenes_v1_train, "
+            "scenes_v1_val)"
+        )
+    return None
+
+
+def get_dataset_dicts(
+    names: str | Sequence[str], filter_empty: bool = True, **arguments: Any
+) -> list[dict[str, Any]]:
+    """Return Detectron2's dataset dicts, after making the data sets where need be.
+
+    Args:
+        names: one or several names of data sets.
+        filter_empty: whether to leave out images without objects.
+        **arguments: passed on to Detectron2's `get_detection_dataset_dicts`.
+    """
+    listed = [names] if isinstance(names, str) else list(names)
+    if not listed or not all(listed):
+        raise ValueError(f"a data set must be named, got {names!r}")
+    # None stands for data sets that were registered elsewhere: nothing is known about them here.
+    summaries = [ensure_dataset(name) for name in listed]
+    known = [summary for summary in summaries if summary is not None]
+    if filter_empty and known == summaries and not any(each.num_annotations for each in known):
+        raise ValueError(f"training needs at least one object, but no image of {listed} has any")
+    return list(get_detection_dataset_dicts(listed, filter_empty=filter_empty, **arguments))
+
+
+def check_registered_splits(train: str, val: str) -> None:
+    """Check that two registered data sets have the same classes; warn of images in both.
+
+    Args:
+        train: name of the data set to train on.
+        val: name of the one to evaluate on.
+    """
+    first, second = ensure_dataset(train), ensure_dataset(val)
+    if first is None or second is None or train == val:
+        return
+    shared = check_splits(first, second)
+    if shared:
+        logger.warning(
+            "%d of the %d images of %s are also in %s (%s, ...): what is measured on them says "
+            "nothing about new images",
+            len(shared), second.num_images, val, train, ", ".join(shared[:3]),
+        )  # fmt: skip
+
+
+def _put_into_catalogs(name: str, json_file: Path, summary: DatasetSummary) -> None:
+    if name in DatasetCatalog.list():
+        DatasetCatalog.remove(name)
+        if name in MetadataCatalog.list():
+            MetadataCatalog.remove(name)
+    loader = partial(load_coco_json, str(json_file), str(summary.image_root), name)
+    if name in embedded_names():
+        # The root may change, and the data with it.
+        loader = partial(_load_embedded, name)
+    DatasetCatalog.register(name, loader)
+    MetadataCatalog.get(name).set(
+        json_file=str(json_file),
+        image_root=str(summary.image_root),
+        evaluator_type="coco",
+        thing_classes=list(summary.class_names),
+        thing_dataset_id_to_contiguous_id={
+            number: index for index, number in enumerate(summary.category_ids)
+        },
+    )
+
+
+def _write_cleaned(cleaned: dict[str, Any], name: str) -> Path:
+    """Write what is usable of a JSON where training and evaluation can read it."""
+    text = json.dumps(cleaned)
+    file_name = f"{Path(name).name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+    try:
+        folder = datasets_root() / ".checked"
+        folder.mkdir(parents=True, exist_ok=True)
+        return _write_at_once(text, folder / file_name)
+    except OSError:
+        # Data often lie where only an administrator can write.
+        return _write_at_once(text, Path(tempfile.mkdtemp(prefix="piip_d2_data_")) / file_name)
+
+
+def _write_at_once(text: str, path: Path) -> Path:
+    """Write a file that other processes may write or read too: they see all of it or nothing."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+        file.write(text)
+    os.replace(file.name, path)
+    return path
+
+
+def _load_embedded(name: str) -> list[dict[str, Any]]:
+    ensure_dataset(name)
+    metadata = MetadataCatalog.get(name)
+    return list(load_coco_json(metadata.json_file, metadata.image_root, name))
+
+
+for _name in embedded_names():
+    if _name not in DatasetCatalog.list():
+        DatasetCatalog.register(_name, partial(_load_embedded, _name))
