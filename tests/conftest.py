@@ -84,7 +84,11 @@ def tiny_coco(tmp_path_factory: pytest.TempPathFactory) -> TinyCoco:
         for category_id, box, with_rle in objects:
             outline = _ellipse(box)
             ImageDraw.Draw(picture).polygon(outline, fill=_COLOURS[category_id])
-            annotation = {"id": len(annotations) + 1, "image_id": image_id, "iscrowd": 0}
+            annotation: dict[str, Any] = {
+                "id": len(annotations) + 1,
+                "image_id": image_id,
+                "iscrowd": 0,
+            }
             annotation |= {"category_id": category_id, "bbox": list(box)}
             annotations.append(annotation | _segmentation(outline, width, height, with_rle))
         name = f"{image_id:03d}.png"

@@ -1,0 +1,89 @@
+"""Metadata of the package, and its C++/CUDA extension where there are sources for one.
+
+Beside an existing PyTorch: ``pip install --no-build-isolation -e .``
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from setuptools import find_namespace_packages, setup
+
+ROOT = Path(__file__).resolve().parent
+SOURCES = Path("piip_d2/csrc")
+
+
+def version() -> str:
+    """Reads ``__version__`` without importing the package."""
+    text = (ROOT / "piip_d2" / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "(.+)"$', text, flags=re.MULTILINE)
+    if found is None:
+        raise RuntimeError('piip_d2/__init__.py must have a line __version__ = "..."')
+    return found.group(1)
+
+
+def packages() -> list[str]:
+    """Lists the package and, as ``piip_d2.configs``, the folder ``configs`` beside it."""
+    hidden = ["*__pycache__*", "piip_d2.csrc*"]
+    code = find_namespace_packages(include=["piip_d2", "piip_d2.*"], exclude=hidden)
+    folders = find_namespace_packages("configs", exclude=hidden)
+    return [*code, "piip_d2.configs", *(f"piip_d2.configs.{name}" for name in folders)]
+
+
+def extension() -> dict[str, Any]:
+    """Describes the extension: with CUDA where PyTorch and a toolkit have it, else for the CPU.
+
+    ``FORCE_CUDA=1`` compiles the CUDA part on a machine without a GPU.
+    """
+    sources = [path.relative_to(ROOT) for path in sorted((ROOT / SOURCES).rglob("*.cpp"))]
+    if not sources:
+        return {}
+    if not shutil.which(os.environ.get("CXX", "c++")):
+        print("no C++ compiler: piip_d2 is installed without its compiled operators")
+        return {}
+    # Only here, so that metadata can be read where there is no torch.
+    import torch
+    from torch.utils import cpp_extension
+
+    wanted = torch.cuda.is_available() or os.environ.get("FORCE_CUDA") == "1"
+    make = cpp_extension.CppExtension
+    if wanted and cpp_extension.CUDA_HOME:
+        if not torch.cuda.is_available():
+            # No GPU here to read it from: Ampere, Hopper, and what comes after them.
+            os.environ.setdefault("TORCH_CUDA_ARCH_LIST", "8.0;9.0+PTX")
+        make = cpp_extension.CUDAExtension
+        sources += [path.relative_to(ROOT) for path in sorted((ROOT / SOURCES).rglob("*.cu"))]
+    module = make("piip_d2._C", [str(path) for path in sources], include_dirs=[str(ROOT / SOURCES)])
+    return {"ext_modules": [module], "cmdclass": {"build_ext": cpp_extension.BuildExtension}}
+
+
+setup(
+    name="piip_d2",
+    version=version(),
+    description="Parameter-Inverted Image Pyramid Networks (PIIP) as Detectron2 backbones",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=packages(),
+    package_dir={"piip_d2.configs": "configs"},
+    # Neither Detectron2, which has no release that pip could choose, nor OpenCV, whose packages
+    # "opencv-python" and "opencv-python-headless" overwrite each other: whoever has one keeps it.
+    install_requires=[
+        "torch>=2.10",
+        "timm>=1.0.9",
+        "fvcore>=0.1.5",
+        "hydra-core>=1.1",
+        "iopath>=0.1.7",
+        "matplotlib>=3.6",
+        "numpy>=1.23",
+        "omegaconf>=2.1,<2.4",  # from 2.4 on, detectron2.config.instantiate skips tuples
+        "pillow>=9.1",
+        "pycocotools>=2.0.6",
+        "setuptools<82",  # the last with pkg_resources, which detectron2.model_zoo imports
+        "yacs>=0.1.8",
+    ],
+    **extension(),
+)

@@ -1,0 +1,1 @@
+"""Tests of the package; their folders mirror its own."""
