@@ -1,0 +1,1 @@
+"""What experiments share: one object or one function per file."""

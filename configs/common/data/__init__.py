@@ -1,0 +1,1 @@
+"""Data loaders and evaluators, one data set per file."""

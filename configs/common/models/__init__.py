@@ -1,0 +1,1 @@
+"""Architectures: no learning rates, no paths, no batch sizes."""

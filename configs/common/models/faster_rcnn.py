@@ -1,0 +1,6 @@
+"""Faster R-CNN on PIIP: the Mask R-CNN without its mask branch."""
+
+from .mask_rcnn import model
+
+for _name in ("mask_in_features", "mask_pooler", "mask_head"):
+    model.roi_heads.pop(_name)

@@ -1,0 +1,14 @@
+"""PIIP-TSBL 1792/1568/1120/448, Mask R-CNN, 12 epochs of COCO.
+
+The paper reports box AP 49.6 and mask AP 44.2 at 1535 GFLOPs; not reproduced here.
+Wanted initial weights: DeiT-Ti at 1792; DeiT III-S at 1568, B at 1120 and L at 448.
+
+python train_net.py --config-file configs/mask_rcnn/piip_tsbl_1792_1568_1120_448_1x.py --num-gpus 8
+"""
+
+from ..common.coco_1x import data, dataloader, lr_multiplier, optimizer, train
+from ..common.models.branches import tsbl
+from ..common.models.mask_rcnn import model
+from ..common.pyramid import set_pyramid
+
+set_pyramid(model, dataloader, tsbl([1792, 1568, 1120, 448]))

@@ -1,0 +1,179 @@
+"""Every experiment loads, builds, can be saved and overridden, and says only what is its own."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import functools
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from detectron2.config import LazyConfig, instantiate
+from detectron2.utils.registry import _convert_target_to_string, locate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from piip_d2.data.overrides import set_num_classes
+from piip_d2.engine.config import load_config
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+FILES = sorted(
+    path
+    for path in CONFIGS.glob("*/*.py")
+    if path.parent.name != "common" and path.stem != "__init__"
+)
+NAMES = [path.relative_to(CONFIGS).with_suffix("").as_posix() for path in FILES]
+SECTIONS = {"model", "dataloader", "optimizer", "lr_multiplier", "train", "data"}
+
+pytestmark = pytest.mark.parametrize("name", NAMES)
+
+
+def load(name: str) -> DictConfig:
+    return copy.deepcopy(_load_once(name))
+
+
+@functools.cache
+def _load_once(name: str) -> DictConfig:
+    return LazyConfig.load(str(CONFIGS / f"{name}.py"))
+
+
+@functools.cache
+def build(name: str) -> nn.Module:
+    """The detector without memory for its weights; for reading only."""
+    return instantiate_on_meta(load(name).model)
+
+
+def instantiate_on_meta(cfg: DictConfig) -> nn.Module:
+    with torch.device("meta"):
+        return instantiate(cfg)
+
+
+def test_has_the_sections_of_a_run_and_no_more(name: str) -> None:
+    assert set(load(name)) == SECTIONS
+
+
+def test_builds_without_memory(name: str) -> None:
+    model = build(name)
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+    piip = load(name).model.backbone.bottom_up
+    assert len(model.backbone.bottom_up.branches) == len(piip.branches)
+    # The FPN above hands the padding on, whatever its own strides are.
+    assert model.backbone.size_divisibility == piip.size_divisibility
+    assert list(model.backbone.output_shape()) == ["p2", "p3", "p4", "p5", "p6"]
+
+
+def test_optimizer_takes_every_parameter(name: str) -> None:
+    cfg = load(name)
+    cfg.optimizer.params.model = build(name)
+    optimizer = instantiate(cfg.optimizer)
+    grouped = [p for group in optimizer.param_groups for p in group["params"]]
+    assert len(grouped) == len(list(build(name).parameters()))
+    assert max(group["lr"] for group in optimizer.param_groups) == cfg.optimizer.lr
+    # What a checkpoint carries must be plain, or torch.load refuses the file.
+    options = {type(v) for group in optimizer.state_dict()["param_groups"] for v in group.values()}
+    assert options <= {int, float, bool, str, tuple, list, type(None)}
+
+
+def test_learning_rate_warms_up_from_a_thousandth_and_ends_at_a_hundredth(name: str) -> None:
+    cfg = load(name)
+    multiplier = instantiate(cfg.lr_multiplier)
+    assert multiplier(0.0) == pytest.approx(0.001)
+    assert multiplier(0.5) == 1.0
+    assert multiplier(1 - 1 / cfg.train.max_iter) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("max_iter", [1, 2, 1000])
+def test_any_length_of_run_has_a_schedule(name: str, max_iter: int) -> None:
+    cfg = LazyConfig.apply_overrides(load(name), [f"train.max_iter={max_iter}"])
+    multiplier = instantiate(cfg.lr_multiplier)
+    assert all(0 < multiplier(i / max_iter) <= 1 for i in range(max_iter))
+
+
+def test_saving_and_loading_changes_nothing(name: str, tmp_path: Path) -> None:
+    cfg = load(name)
+    file = tmp_path / "config.yaml"
+    LazyConfig.save(cfg, str(file))
+    # Where YAML does not do, Detectron2 writes a pickle beside it.
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+    loaded = plain(LazyConfig.load(str(file)))
+    assert loaded == plain(cfg)
+    assert [target for target in _targets(loaded) if locate(target) is None] == []
+
+
+def test_command_line_overrides_arrive(name: str) -> None:
+    overrides = [
+        "model.backbone.bottom_up.branches.0.img_size=2240",
+        "dataloader.train.total_batch_size=2",
+        "dataloader.train.num_workers=0",
+        "optimizer.lr=0.001",
+        "train.max_iter=2",
+    ]
+    cfg = load_config(str(CONFIGS / f"{name}.py"), overrides)
+    assert cfg.model.backbone.bottom_up.branches[0].img_size == 2240
+    assert cfg.dataloader.train.total_batch_size == 2
+    assert cfg.optimizer.params.base_lr == 0.001
+    assert cfg.lr_multiplier.warmup_length.max_iter == 2
+
+
+def test_one_gpu_preset_keeps_the_batch_of_sixteen(name: str) -> None:
+    cfg = load_config(str(CONFIGS / f"{name}.py"), ["train.preset=one_gpu"])
+    assert cfg.dataloader.train.total_batch_size * cfg.train.accumulate == 16
+
+
+def test_number_of_classes_stands_in_one_place(name: str) -> None:
+    model = load(name).model
+    set_num_classes(model, 7)
+    heads = instantiate_on_meta(model.roi_heads)
+    assert heads.num_classes == heads.box_predictor.num_classes == 7
+    if heads.mask_on:
+        assert heads.mask_head.predictor.out_channels == 7
+
+
+def test_evaluation_follows_the_test_set(name: str) -> None:
+    cfg = LazyConfig.apply_overrides(load(name), ["dataloader.test.dataset.names=elsewhere_val"])
+    assert cfg.dataloader.evaluator.dataset_name == "elsewhere_val"
+
+
+def test_experiment_is_short_and_documented(name: str) -> None:
+    text = (CONFIGS / f"{name}.py").read_text(encoding="utf-8")
+    assert 10 <= len(text.splitlines()) <= 20
+    docstring = ast.get_docstring(ast.parse(text)) or ""
+    assert f"python train_net.py --config-file configs/{name}.py" in docstring
+    assert "lambda" not in text
+
+
+def test_experiment_shares_no_line_with_two_siblings(name: str) -> None:
+    path = CONFIGS / f"{name}.py"
+    siblings = [_own_lines(other) for other in FILES if other.parent == path.parent]
+    counts = Counter(line for lines in siblings for line in lines)
+    assert [line for line in _own_lines(path) if counts[line] > 2] == []
+
+
+def plain(cfg: DictConfig) -> Any:
+    """Nested built-in containers, with targets by their names as a saved file has them."""
+
+    def simplify(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: simplify(value) for key, value in node.items()}
+        if isinstance(node, list | tuple):
+            return [simplify(value) for value in node]
+        return _convert_target_to_string(node) if callable(node) else node
+
+    return simplify(OmegaConf.to_container(cfg, resolve=False))
+
+
+def _targets(node: Any) -> Iterator[str]:
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else []
+    if isinstance(node, dict) and "_target_" in node:
+        yield node["_target_"]
+    for child in children:
+        yield from _targets(child)
+
+
+def _own_lines(path: Path) -> set[str]:
+    lines = {line.strip() for line in path.read_text(encoding="utf-8").splitlines()}
+    return {line for line in lines if line not in ("", '"""') and "import " not in line}

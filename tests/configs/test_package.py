@@ -1,0 +1,74 @@
+"""Configurations as a package: by name, from foreign folders, and beside any Detectron2."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+from detectron2.config import LazyConfig
+
+from piip_d2.configs import get_config, get_config_file, list_configs
+
+NAME = "mask_rcnn/piip_tsb_1120_896_448_1x"
+
+
+def test_config_by_name_is_the_file_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert get_config(NAME) == LazyConfig.load(get_config_file(f"{NAME}.py"))
+
+
+def test_every_call_loads_anew() -> None:
+    get_config(NAME).train.max_iter = 1
+    assert get_config(NAME).train.max_iter > 1
+
+
+def test_listed_names_are_experiments_only() -> None:
+    names = list_configs()
+    assert NAME in names
+    assert {name.split("/")[0] for name in names} == {"mask_rcnn", "quick"}
+
+
+@pytest.mark.parametrize("name", ["mask_rcnn/nothing", "common/train", "../train_net"])
+def test_unknown_name_lists_the_known(name: str) -> None:
+    with pytest.raises(ValueError, match=f"no configuration named '{name}'.*{NAME}"):
+        get_config(name)
+
+
+def test_own_config_elsewhere_can_build_on_these(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from piip_d2.configs import get_config\n"
+        "from piip_d2.configs.common.models.branches import tsb\n"
+        f"model = get_config({NAME!r}).model\n"
+        "model.backbone.bottom_up.branches = tsb([640, 512, 256])\n"
+    )
+    branches = LazyConfig.load(str(file)).model.backbone.bottom_up.branches
+    assert [branch.img_size for branch in branches] == [640, 512, 256]
+
+
+def test_wrong_number_of_sizes_is_refused() -> None:
+    branches = importlib.import_module("piip_d2.configs.common.models.branches")
+    with pytest.raises(ValueError, match=r"needs 3 image sizes, one per branch, got \[640, 320\]"):
+        branches.tsb([640, 320])
+
+
+class TestStock:
+    """Detectron2's own configurations, wherever its installation keeps them."""
+
+    stock = importlib.import_module("piip_d2.configs.common.stock")
+
+    @pytest.mark.parametrize("folder", ["detectron2/model_zoo/configs", "configs"])
+    def test_found_in_an_installation_and_in_a_checkout(
+        self, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "some.py").write_text("answer = dict(value=42)\n")
+        monkeypatch.setattr(self.stock.resources, "files", lambda _: tmp_path / "detectron2")
+        assert self.stock.load_stock("some.py").answer.value == 42
+
+    def test_missing_file_names_the_folders(self) -> None:
+        with pytest.raises(FileNotFoundError, match=r"without its configuration 'none.py'; looked"):
+            self.stock.load_stock("none.py")
