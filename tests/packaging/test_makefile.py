@@ -36,7 +36,7 @@ def test_help_is_the_default_and_lists_every_target() -> None:
 def test_demo_trains_and_summarizes_one_run(data: str) -> None:
     commands = _make("-n", "demo", f"DATA={data}").stdout
     training = re.search(r"train_net\.py --config-file (\S+) .*output_dir=(\S+)", commands)
-    summary = re.search(r"tools\.summarize_run --config-file (\S+) --run-dir (\S+)", commands)
+    summary = re.search(r"tools/summarize_run\.py --config-file (\S+) --run-dir (\S+)", commands)
     assert training and summary
     assert training.groups() == summary.groups()
     assert (ROOT / training.group(1)).is_file()

@@ -1,0 +1,138 @@
+"""Finds the objects in images, videos or a webcam's picture, and draws them.
+
+python demo.py --config-file configs/quick/faster_rcnn_trees.py \\
+    --input photo.jpg folder/ "more/*.png" --output drawn/ \\
+    --opts train.init_checkpoint=output/quick/trees/model_best.pth
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from detectron2.utils.logger import setup_logger
+
+from piip_d2.predictor import Predictor
+from piip_d2.visualization.detection_run import (
+    Detection,
+    detect,
+    number_frames,
+    read_sources,
+    record,
+)
+from piip_d2.visualization.image_files import (
+    IMAGE_SUFFIXES,
+    find_images,
+    plan_drawings,
+    save_picture,
+)
+from piip_d2.visualization.video import (
+    VIDEO_SUFFIXES,
+    NoWindowError,
+    VideoReader,
+    VideoWriter,
+    Window,
+    plan_video,
+)
+
+logger = logging.getLogger("piip_d2.demo")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns 0, or 1 if nothing could be done."""
+    args = parse_arguments(argv)
+    setup_logger(name="piip_d2")
+    setup_logger(name="fvcore")
+    try:
+        window = None if args.output else Window("predictions; q to quit")
+        predictor = Predictor(args.config_file, device=args.device, overrides=args.opts)
+        run = run_on_images if args.input else run_on_video
+        if run(predictor, args, window) == 0:
+            raise ValueError("nothing could be read: there are no results")
+    except KeyboardInterrupt:
+        logger.info("Stopped; what was found so far is written.")
+        return 130
+    except (ImportError, OSError, NoWindowError, ValueError) as error:
+        # Mistakes of the caller come as one sentence; --debug shows where they were found.
+        logger.error("%s", error, exc_info=args.debug)
+        return 1
+    return 0
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", required=True, help="a LazyConfig, .py or .yaml")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--input", nargs="+", help="images, folders or quoted globs")
+    source.add_argument("--video-input", help="a video file")
+    source.add_argument("--webcam", action="store_true", help="the first camera")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="folder, or file to draw a single image or video into; without it a window opens, "
+        "where OpenCV and the machine have windows",
+    )
+    parser.add_argument(
+        "--confidence-threshold", type=float, default=0.5, help="lowest score drawn and written"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
+    parser.add_argument("--opts", nargs="*", default=[], metavar="KEY=VALUE", help="of the config")
+    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
+    return parser.parse_args(argv)
+
+
+def run_on_images(predictor: Predictor, args: argparse.Namespace, window: Window | None) -> int:
+    images = find_images(args.input)
+    detections = detect(predictor, read_sources(images), args.confidence_threshold)
+    if window:
+        return show(detections, window, wait_ms=0)
+    names = map(str, images)
+    drawings = dict(zip(names, plan_drawings(images, args.output), strict=True))
+
+    def save(detection: Detection) -> Path:
+        path = drawings[detection.source.name]
+        save_picture(detection.drawing, path)
+        return path
+
+    num_done = record(
+        detections, save, args.output, file_suffixes=IMAGE_SUFFIXES, predictor=predictor
+    )
+    logger.info("%d of %d images skipped", len(images) - num_done, len(images))
+    return num_done
+
+
+def run_on_video(predictor: Predictor, args: argparse.Namespace, window: Window | None) -> int:
+    with VideoReader(0 if args.webcam else args.video_input) as reader:
+        frames = number_frames(reader, reader.name)
+        detections = detect(predictor, frames, args.confidence_threshold)
+        if window:
+            return show(detections, window, wait_ms=1)
+        source = None if args.webcam else Path(args.video_input)
+        path = plan_video(reader.name, args.output, source)
+        with VideoWriter(path, reader.fps) as writer:
+
+            def save(detection: Detection) -> Path:
+                writer.write(detection.drawing)
+                return writer.path
+
+            return record(
+                detections, save, args.output, file_suffixes=VIDEO_SUFFIXES, predictor=predictor
+            )
+
+
+def show(detections: Iterable[Detection], window: Window, wait_ms: int) -> int:
+    num_shown = 0
+    for detection in detections:
+        num_shown += 1
+        if not window.show(detection.drawing, wait_ms):
+            break
+    return num_shown
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,251 @@
+"""The predictor: inputs of every kind, weights, classes and messages."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from detectron2.config import LazyConfig, instantiate
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from omegaconf import DictConfig
+from PIL import Image
+
+from piip_d2.engine import AtomicCheckpointer
+from piip_d2.predictor import Predictor, to_rgb
+
+CONFIG = Path(__file__).parent / "visualization" / "small_config.py"
+
+
+@pytest.fixture(autouse=True)
+def _log_reaches_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Detectron2's setup_logger, called by other tests, cuts a logger off from the root.
+    monkeypatch.setattr(logging.getLogger("piip_d2"), "propagate", True)
+
+
+@pytest.fixture(scope="module")
+def cfg() -> DictConfig:
+    return LazyConfig.load(str(CONFIG))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(cfg: DictConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(1)
+    folder = tmp_path_factory.mktemp("weights")
+    checkpointer = AtomicCheckpointer(instantiate(cfg.model), str(folder))
+    checkpointer.metadata = {"class_names": ["cat", "dog"], "pixel_mean": [1.0, 2.0, 3.0]}
+    checkpointer.save("small")
+    return folder / "small.pth"
+
+
+@pytest.fixture(scope="module")
+def predictor(cfg: DictConfig, checkpoint: Path) -> Predictor:
+    return Predictor(cfg, checkpoint)
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+
+
+def test_answers_in_pixels_of_the_image(predictor: Predictor, picture: np.ndarray) -> None:
+    instances = predictor(picture)
+    assert instances.image_size == (50, 70)
+    assert 0 < len(instances) <= 6
+    assert instances.pred_masks.shape[1:] == (50, 70)
+    boxes = instances.pred_boxes.tensor
+    assert boxes.min() >= 0 and boxes[:, 2].max() <= 70 and boxes[:, 3].max() <= 50
+
+
+def test_equals_the_model_on_the_resized_image(predictor: Predictor, picture: np.ndarray) -> None:
+    resized = np.asarray(Image.fromarray(picture).resize((90, 64), Image.Resampling.BILINEAR))
+    tensor = torch.from_numpy(resized.transpose(2, 0, 1).copy())
+    with torch.no_grad():
+        output = predictor.model([{"image": tensor, "height": 50, "width": 70}])
+    expected = output[0]["instances"]
+    torch.testing.assert_close(predictor(picture).scores, expected.scores)
+
+
+def test_takes_the_checkpoint_from_the_config(checkpoint: Path, picture: np.ndarray) -> None:
+    given = Predictor(CONFIG, checkpoint)(picture)
+    configured = Predictor(CONFIG, overrides=[f"train.init_checkpoint={checkpoint}"])(picture)
+    torch.testing.assert_close(given.scores, configured.scores)
+
+
+def test_all_kinds_of_input_agree(
+    predictor: Predictor, picture: np.ndarray, tmp_path: Path
+) -> None:
+    path = tmp_path / "picture.png"
+    Image.fromarray(picture).save(path)
+    expected = predictor(picture).scores
+    kinds = (str(path), path, Image.open(path), np.dstack([picture, picture[:, :, 0]]))
+    for image in kinds:
+        torch.testing.assert_close(predictor(image).scores, expected)
+    reversed_channels = picture[:, :, ::-1]
+    torch.testing.assert_close(predictor(reversed_channels, channel_order="BGR").scores, expected)
+    assert not torch.equal(predictor(reversed_channels).scores, expected)
+
+
+def test_model_that_wants_bgr_gets_it(checkpoint: Path, picture: np.ndarray) -> None:
+    overrides = ["dataloader.test.mapper.image_format=BGR"]
+    swapped = Predictor(CONFIG, checkpoint, overrides=overrides)
+    expected = Predictor(CONFIG, checkpoint)(picture[:, :, ::-1])
+    torch.testing.assert_close(swapped(picture).scores, expected.scores)
+
+
+def test_batch_equals_single_images(predictor: Predictor, picture: np.ndarray) -> None:
+    # Equal sizes, since padding to the largest of a batch changes the borders of the others.
+    batch = predictor.predict_batch([picture, picture[::-1]])
+    for instances, image in zip(batch, (picture, picture[::-1]), strict=True):
+        torch.testing.assert_close(instances.scores, predictor(image).scores)
+    assert predictor.predict_batch([]) == []
+
+
+def test_exif_turns_files_and_pillow_images_upright(tmp_path: Path) -> None:
+    lying = np.zeros((20, 30, 3), np.uint8)
+    lying[:, :10] = 255
+    image = Image.fromarray(lying)
+    exif = image.getexif()
+    exif[274] = 6  # to be turned by 90 degrees clockwise
+    path = tmp_path / "turned.png"
+    image.save(path, exif=exif)
+    for turned in (to_rgb(path), to_rgb(Image.open(path))):
+        assert turned.shape == (30, 20, 3)
+        assert turned[:10].min() == 255 and turned[10:].max() == 0
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+def test_deep_grey_images(suffix: str, tmp_path: Path) -> None:
+    ramp = np.arange(0, 2**16, 2**8, dtype=np.uint16).reshape(16, 16)
+    path = tmp_path / f"deep.{suffix}"
+    Image.fromarray(ramp).save(path)
+    expected = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
+    for image in (path, Image.open(path), ramp, ramp[:, :, None]):
+        np.testing.assert_array_equal(to_rgb(image), expected)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1"])
+def test_other_modes_become_rgb(mode: str, picture: np.ndarray) -> None:
+    rgb = to_rgb(Image.fromarray(picture).convert(mode))
+    assert rgb.shape == picture.shape and rgb.dtype == np.uint8
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 2), (7, 20), (5, 700), (1500, 900)])
+def test_any_size(predictor: Predictor, shape: tuple[int, int]) -> None:
+    instances = predictor(np.full((*shape, 3), 90, np.uint8))
+    assert instances.image_size == shape
+
+
+def test_too_elongated_an_image(predictor: Predictor) -> None:
+    with pytest.raises(ValueError, match="5000 x 1 pixels cannot be resized .* less elongated"):
+        predictor(np.zeros((1, 5000, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "message"),
+    [
+        ("missing.png", ValueError, "missing.png: there is no such file"),
+        (CONFIG, ValueError, "small_config.py: the image cannot be read"),
+        (np.zeros((2, 4, 4, 3), np.uint8), ValueError, r"got \(2, 4, 4, 3\)"),
+        (np.zeros((0, 4, 3), np.uint8), ValueError, "at least one pixel"),
+        (np.zeros((4, 4, 3), np.int64), TypeError, "got int64"),
+        (7, TypeError, "a path, a Pillow image or a numpy array, got int"),
+    ],
+)
+def test_unusable_images(image: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        to_rgb(image)  # type: ignore[arg-type]
+
+
+def test_unknown_channel_order(picture: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="must be 'RGB' or 'BGR', got 'GBR'"):
+        to_rgb(picture, "GBR")  # type: ignore[arg-type]
+
+
+def test_class_names_of_the_checkpoint(
+    cfg: DictConfig, checkpoint: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        predictor = Predictor(cfg, checkpoint)
+    assert predictor.class_names == ["cat", "dog"]
+    assert predictor.category_ids == []
+    assert "pixel mean [1.0, 2.0, 3.0]" in caplog.text
+
+
+def test_category_ids_of_the_checkpoint(cfg: DictConfig, checkpoint: Path, tmp_path: Path) -> None:
+    content = torch.load(checkpoint)
+    content["metadata"] |= {"category_ids": [4, 2]}
+    torch.save(content, tmp_path / "with_ids.pth")
+    predictor = Predictor(cfg, tmp_path / "with_ids.pth")
+    assert (predictor.class_names, predictor.category_ids) == (["cat", "dog"], [4, 2])
+
+
+def test_class_names_of_the_test_data(cfg: DictConfig, caplog: pytest.LogCaptureFixture) -> None:
+    DatasetCatalog.register("small_test", list)
+    metadata = MetadataCatalog.get("small_test")
+    metadata.set(thing_classes=["a", "b"], thing_dataset_id_to_contiguous_id={7: 1, 9: 0})
+    try:
+        predictor = Predictor(cfg)
+    finally:
+        DatasetCatalog.remove("small_test")
+        MetadataCatalog.remove("small_test")
+    assert predictor.class_names == ["a", "b"]
+    assert predictor.category_ids == [9, 7]
+    assert "random weights" in caplog.text
+
+
+def test_no_class_names(cfg: DictConfig) -> None:
+    assert Predictor(cfg).class_names == []
+    assert "small_test" not in MetadataCatalog.list()
+
+
+def test_moving_average_is_preferred(cfg: DictConfig, checkpoint: Path, tmp_path: Path) -> None:
+    content = torch.load(checkpoint)
+    average = {name: 2 * value for name, value in content["model"].items()}
+    torch.save(content | {"ema": {"weights": average, "num_updates": 3}}, tmp_path / "ema.pth")
+    name = "backbone.layers.0.bias"
+    averaged = Predictor(cfg, tmp_path / "ema.pth").model.state_dict()[name]
+    torch.testing.assert_close(averaged, 2 * content["model"][name])
+    overrides = ["train.ema.evaluate=model"]
+    plain = Predictor(CONFIG, tmp_path / "ema.pth", overrides=overrides).model.state_dict()[name]
+    torch.testing.assert_close(plain, content["model"][name])
+
+
+def test_config_is_not_changed(cfg: DictConfig) -> None:
+    Predictor(cfg, overrides=["model.roi_heads.num_classes=5"])
+    assert cfg.model.roi_heads.num_classes == 2
+
+
+def test_messages_about_config_and_weights(
+    cfg: DictConfig, checkpoint: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(FileNotFoundError, match="the config file nothing.py does not exist"):
+        Predictor("nothing.py")
+    with pytest.raises(ValueError, match="unknown config key 'model.heads'"):
+        Predictor(cfg, overrides=["model.heads=5"])
+    with pytest.raises(ValueError, match="no dataloader.test.mapper"):
+        Predictor(DictConfig({"model": cfg.model}))
+    with pytest.raises(ValueError, match="nothing.pth does not exist"):
+        Predictor(cfg, "nothing.pth")
+    truncated = tmp_path / "truncated.pth"
+    truncated.write_bytes(checkpoint.read_bytes()[:3000])
+    with pytest.raises(ValueError, match="truncated.pth cannot be read: it is truncated"):
+        Predictor(cfg, truncated)
+    torch.save({"model": {"other.weight": torch.zeros(2)}}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match="none of the 1 weights in the checkpoint fits"):
+        Predictor(cfg, tmp_path / "other.pth")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_cuda_where_there_is_none(cfg: DictConfig) -> None:
+    with pytest.raises(ValueError, match="asks for a GPU, but PyTorch sees none"):
+        Predictor(cfg, device="cuda")
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_answers_on_the_cpu(cfg: DictConfig, checkpoint: Path, picture: np.ndarray) -> None:
+    instances = Predictor(cfg, checkpoint, device="cuda")(picture)
+    assert instances.scores.device.type == "cpu"

@@ -1,0 +1,99 @@
+"""Curves from metrics.json, of whole, resumed and killed runs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+import matplotlib
+import pytest
+
+from piip_d2.visualization.curves import draw_curves, read_metrics
+
+
+def _write(folder: Path, *lines: dict[str, float] | str) -> Path:
+    path = folder / "metrics.json"
+    texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+    path.write_text("\n".join(texts))
+    return path
+
+
+def test_series_by_name(tmp_path: Path) -> None:
+    path = _write(
+        tmp_path,
+        {"iteration": 9, "total_loss": 2.0, "lr": 0.1},
+        {"iteration": 19, "total_loss": 1.0, "lr": 0.1},
+        {"iteration": 19, "bbox/AP": 30.0},
+    )
+    assert read_metrics(path) == {
+        "total_loss": [(9, 2.0), (19, 1.0)],
+        "lr": [(9, 0.1), (19, 0.1)],
+        "bbox/AP": [(19, 30.0)],
+    }
+
+
+def test_resumed_run_replaces_what_it_repeats(tmp_path: Path) -> None:
+    steps = (9, 19, 29, 39, 24, 34, 39)
+    lines = [{"iteration": step, "total_loss": float(n)} for n, step in enumerate(steps)]
+    series = read_metrics(_write(tmp_path, *lines))["total_loss"]
+    assert series == [(9, 0.0), (19, 1.0), (24, 4.0), (34, 5.0), (39, 6.0)]
+
+
+def test_values_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
+    path = _write(tmp_path, '{"iteration": 1, "bbox/AP": NaN, "total_loss": Infinity, "lr": 1}')
+    assert read_metrics(path) == {"lr": [(1, 1)]}
+
+
+def test_broken_lines_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("piip_d2"), "propagate", True)
+    path = _write(tmp_path, {"iteration": 1, "lr": 0.5}, "", "[1]", '{"iteration": 2, "l')
+    with caplog.at_level(logging.WARNING):
+        assert read_metrics(path) == {"lr": [(1, 0.5)]}
+    assert "2 unreadable lines" in caplog.text
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="there is no file .*metrics.json; train first"):
+        read_metrics(tmp_path / "metrics.json")
+
+
+def test_axes_say_what_they_show(tmp_path: Path) -> None:
+    metrics = {
+        "total_loss": [(9, 2.0), (19, 1.0)],
+        "loss_cls": [(9, 1.5), (19, 0.5)],
+        "bbox/AP50": [(9, 40.0), (19, 35.0)],
+        "lr": [(9, 0.1), (19, 0.1)],
+    }
+    figure = draw_curves(metrics, "my run")
+    loss, average_precision, rate = figure.axes
+    assert figure.get_suptitle() == "my run"
+    assert [text.get_text() for text in loss.get_legend().get_texts()] == ["cls", "total"]
+    label = average_precision.get_legend().get_texts()[0].get_text()
+    assert label == "box AP50 (best 40.0, last 35.0)"
+    assert {axes.get_xlabel() for axes in figure.axes} == {"iteration"}
+    assert [axes.get_ylabel() for axes in figure.axes] == ["loss", "AP in %", "learning rate"]
+    assert rate.lines[0].get_ydata().tolist() == [0.1, 0.1]
+
+
+def test_missing_metrics_are_said_to_be_missing() -> None:
+    figure = draw_curves({}, "empty")
+    said = [axes.texts[0].get_text() for axes in figure.axes]
+    assert said == [
+        "no losses in metrics.json",
+        "no evaluation in metrics.json",
+        "no learning rate in metrics.json",
+    ]
+
+
+def test_picture_and_backend_of_the_user(tmp_path: Path) -> None:
+    backend = matplotlib.rcParams._get_backend_or_none()
+    with_pyplot = "matplotlib.pyplot" in sys.modules
+    path = tmp_path / "curves.png"
+    draw_curves({"total_loss": [(1, 1.0)]}, "run").savefig(path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert matplotlib.rcParams._get_backend_or_none() == backend
+    assert ("matplotlib.pyplot" in sys.modules) == with_pyplot
