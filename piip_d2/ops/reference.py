@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -26,60 +27,65 @@ def ms_deform_attn_reference(
     queries = sampling_locations.shape[1]
     # 16-bit inputs are sampled in float32; float64 stays what it is.
     dtype = torch.promote_types(value.dtype, torch.float32)
-    # One row per (batch, head, position): a head's corners then lie close together in memory.
-    rows = value.to(dtype).permute(0, 2, 1, 3).reshape(-1, width)
-    row_offsets = _row_offsets(batch, heads, value.shape[1], value.device)
     locations = sampling_locations.to(dtype).permute(3, 0, 2, 1, 4, 5)  # (L, B, M, Q, P, 2)
     weights = attention_weights.to(dtype).permute(3, 0, 2, 1, 4)  # (L, B, M, Q, P)
+    maps = value.to(dtype).split([rows * columns for rows, columns in spatial_shapes], dim=1)
 
-    output = rows.new_zeros(batch * heads * queries, width)
-    level_start = 0
-    for level, (height, width_of_level) in enumerate(spatial_shapes):
-        index, corner_weights = _corners(locations[level], height, width_of_level)
-        index = index + level_start + row_offsets
+    output = value.new_zeros((batch * heads * queries, width), dtype=dtype)
+    for level, (shape, level_map) in enumerate(zip(spatial_shapes, maps, strict=True)):
+        index, corner_weights = _corners(locations[level], *shape)
         corner_weights = corner_weights * weights[level][..., None]
         samples_per_query = index.shape[3] * index.shape[4]
-        sampled = rows.index_select(0, index.reshape(-1))
+        sampled = _framed_rows(level_map, *shape).index_select(0, index.reshape(-1))
         output = output + torch.bmm(
             corner_weights.reshape(-1, 1, samples_per_query),
             sampled.reshape(-1, samples_per_query, width),
         ).squeeze(1)
-        level_start += height * width_of_level
     output = output.reshape(batch, heads, queries, width).transpose(1, 2)
     return output.reshape(batch, queries, heads * width).to(value.dtype)
 
 
-def _row_offsets(batch: int, heads: int, positions: int, device: torch.device) -> Tensor:
-    """First row of every (batch, head) pair, broadcastable over (B, M, Q, P, corner)."""
-    pairs = torch.arange(batch * heads, device=device) * positions
-    return pairs.reshape(batch, heads, 1, 1, 1)
+# A frame of zeros round every map takes the place of tests whether a corner lies inside. The pixel
+# furthest out is floor(size) in both directions, and the corner behind it one more.
+_FRAME_BEFORE, _FRAME_AFTER = 1, 2
+_FRAME = _FRAME_BEFORE + _FRAME_AFTER
+
+
+def _framed_rows(level_map: Tensor, height: int, width: int) -> Tensor:
+    """(B, H * W, M, D) to (B * M * (H + frame) * (W + frame), D), a head's pixels side by side."""
+    x = level_map.transpose(1, 2).unflatten(2, (height, width))
+    frame = (0, 0, _FRAME_BEFORE, _FRAME_AFTER, _FRAME_BEFORE, _FRAME_AFTER)
+    return F.pad(x, frame).flatten(0, 3)
 
 
 def _corners(locations: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Row indices and bilinear weights of the four pixels around every location.
 
     Args:
-        locations: (..., 2) as (x, y) in [0, 1] over the whole map; anything outside reads zeros.
+        locations: (B, M, Q, P, 2) as (x, y) in [0, 1] over the whole map; outside, zeros are read.
         height: Rows of the map.
         width: Columns of the map.
 
     Returns:
-        Indices into the flattened map and weights, both (..., 4).
+        Indices into the rows of the framed maps and weights, both (B, M, Q, P, 4).
     """
-    x = locations[..., 0] * width - 0.5
-    y = locations[..., 1] * height - 0.5
-    # Written so that NaN fails the test. Locations that fail are replaced before any arithmetic:
-    # a product of zero and NaN would spoil the gradients.
-    reached = (x > -1) & (x < width) & (y > -1) & (y < height)
-    x = torch.where(reached, x, 0.0)
-    y = torch.where(reached, y, 0.0)
+    batch, heads = locations.shape[:2]
+    x = _reachable(locations[..., 0] * width - 0.5, width)
+    y = _reachable(locations[..., 1] * height - 0.5, height)
     left, top = x.detach().floor(), y.detach().floor()
-    columns = torch.stack((left, left + 1, left, left + 1), dim=-1)
-    lines = torch.stack((top, top, top + 1, top + 1), dim=-1)
-    weight_x = 1 - (x[..., None] - columns).abs()
-    weight_y = 1 - (y[..., None] - lines).abs()
-    inside = (columns >= 0) & (columns < width) & (lines >= 0) & (lines < height)
-    inside = inside & reached[..., None]
-    weights = torch.where(inside, weight_x * weight_y, 0.0)
-    index = lines.clamp(0, height - 1) * width + columns.clamp(0, width - 1)
-    return index.long(), weights
+    right_share, lower_share = x - left, y - top
+    stride = width + _FRAME
+    first = (top.long() + _FRAME_BEFORE) * stride + (left.long() + _FRAME_BEFORE)
+    pairs = torch.arange(batch * heads, device=first.device).reshape(batch, heads, 1, 1)
+    first = first + pairs * ((height + _FRAME) * stride)
+    index = torch.stack((first, first + 1, first + stride, first + stride + 1), dim=-1)
+    shares_x = torch.stack((1 - right_share, right_share), dim=-1)
+    upper = shares_x * (1 - lower_share)[..., None]
+    lower = shares_x * lower_share[..., None]
+    return index, torch.cat((upper, lower), dim=-1)
+
+
+def _reachable(coordinate: Tensor, size: int) -> Tensor:
+    """Moves what lies outside onto the frame, where it reads zeros and has no gradient."""
+    coordinate = torch.where(coordinate.isnan(), -1.0, coordinate)
+    return coordinate.clamp(-1.0, float(size))
