@@ -16,9 +16,9 @@ from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from PIL import Image, ImageOps
+from PIL import Image
 
-from piip_d2.data.image_reading import DEEP_MODES, read_image, to_8_bits
+from piip_d2.data.image_reading import read_image, to_8_bits, upright_pixels
 from piip_d2.engine.checkpointer import AtomicCheckpointer
 from piip_d2.engine.config import load_config
 from piip_d2.engine.environment import resolve_device
@@ -39,9 +39,16 @@ class Predictor:
     Images are resized as the config says for its test data, and need no preparation: files in any
     format that Pillow reads, turned upright by their EXIF tag; grey, 16-bit and transparent ones.
 
-    Example:
-        >>> predictor = Predictor("configs/quick/faster_rcnn_trees.py", "output/model_best.pth")
-        >>> instances = predictor("forest.jpg")
+    Args:
+        config: Path of a LazyConfig file, or what was loaded from one.
+        checkpoint: The weights; "" takes the config's ``train.init_checkpoint``.
+        device: A device of PyTorch; "auto" is the GPU where there is one, else the CPU.
+        overrides: Changes to the config, such as ``"model.roi_heads.num_classes=3"``.
+
+    Raises:
+        FileNotFoundError: If there is no such config.
+        ValueError: If the checkpoint cannot be read or is of another model, if the config has
+            no test data, or if the device is not there.
 
     Attributes:
         cfg: The config with the overrides.
@@ -49,6 +56,10 @@ class Predictor:
         class_names: Names by class index, from the checkpoint or else from the config's test data
             set; empty where neither knows them.
         category_ids: The data set's own category ids by class index, from the same places.
+
+    Example:
+        >>> predictor = Predictor("configs/quick/faster_rcnn_trees.py", "output/model_best.pth")
+        >>> instances = predictor("forest.jpg")
     """
 
     def __init__(
@@ -59,17 +70,6 @@ class Predictor:
         device: str | torch.device = "auto",
         overrides: Sequence[str] = (),
     ) -> None:
-        """Args:
-            config: Path of a LazyConfig file, or what was loaded from one.
-            checkpoint: The weights; "" takes the config's ``train.init_checkpoint``.
-            device: A device of PyTorch; "auto" is the GPU where there is one, else the CPU.
-            overrides: Changes to the config, such as ``"model.roi_heads.num_classes=3"``.
-
-        Raises:
-            FileNotFoundError: If there is no such config.
-            ValueError: If the checkpoint cannot be read or is of another model, if the config has
-                no test data, or if the device is not there.
-        """
         if isinstance(config, DictConfig):
             self.cfg = apply_overrides(copy.deepcopy(config), overrides)
         else:
@@ -158,7 +158,7 @@ class Predictor:
 
 
 def to_rgb(image: ImageLike, channel_order: ChannelOrder = "RGB") -> np.ndarray:
-    """Returns an image as an array of shape ``(H, W, 3)``, RGB in uint8.
+    """Brings an image into the one form that the detector takes: upright, RGB, 8 bits.
 
     Deep greys and fractions become 8 bits by the rule of `piip_d2.data.image_reading.to_8_bits`;
     transparency is dropped.
@@ -168,6 +168,9 @@ def to_rgb(image: ImageLike, channel_order: ChannelOrder = "RGB") -> np.ndarray:
             ``(H, W)``, ``(H, W, 1)``, ``(H, W, 3)`` or ``(H, W, 4)`` in uint8, uint16 or float.
         channel_order: Order of the channels of an array; files and Pillow images know theirs.
 
+    Returns:
+        Array of shape ``(H, W, 3)`` in uint8.
+
     Raises:
         ValueError: If the image is not there, cannot be read or has an unusable shape.
         TypeError: If it is none of these.
@@ -175,7 +178,7 @@ def to_rgb(image: ImageLike, channel_order: ChannelOrder = "RGB") -> np.ndarray:
     if channel_order not in ("RGB", "BGR"):
         raise ValueError(f"channel_order must be 'RGB' or 'BGR', got {channel_order!r}")
     if isinstance(image, Image.Image):
-        return _pillow_to_rgb(image)
+        return upright_pixels(image)
     if isinstance(image, np.ndarray):
         return _array_to_rgb(image, channel_order)
     if isinstance(image, str | os.PathLike):
@@ -183,13 +186,6 @@ def to_rgb(image: ImageLike, channel_order: ChannelOrder = "RGB") -> np.ndarray:
     raise TypeError(
         f"an image must be a path, a Pillow image or a numpy array, got {type(image).__name__}"
     )
-
-
-def _pillow_to_rgb(image: Image.Image) -> np.ndarray:
-    image = ImageOps.exif_transpose(image)
-    if image.mode in DEEP_MODES:
-        image = Image.fromarray(to_8_bits(np.asarray(image)))
-    return np.asarray(image.convert("RGB"))
 
 
 def _array_to_rgb(pixels: np.ndarray, channel_order: ChannelOrder) -> np.ndarray:

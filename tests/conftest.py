@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import random
 import shutil
@@ -59,6 +60,14 @@ def _seed_and_threads() -> Iterator[None]:
     yield
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def _loggers() -> Iterator[None]:
+    """Lets ``caplog`` see all messages, also behind a test that has set up a run's logging."""
+    yield
+    for name in ("fvcore", "detectron2", "piip_d2"):
+        logging.getLogger(name).propagate = True
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])

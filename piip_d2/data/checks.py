@@ -102,6 +102,9 @@ def check_coco(content: Entry, json_file: Path, image_root: Path) -> tuple[Entry
         content: what `read_coco_json` returned.
         json_file: where it came from, for messages.
         image_root: folder of the images.
+
+    Returns:
+        A dictionary in COCO's format, and the summary; the argument is not changed.
     """
     categories = _check_categories(content["categories"], json_file)
     problems: Counter[str] = Counter()
@@ -134,11 +137,14 @@ def check_coco(content: Entry, json_file: Path, image_root: Path) -> tuple[Entry
 
 
 def check_splits(train: DatasetSummary, val: DatasetSummary) -> list[str]:
-    """Check that two splits belong together, and return the images that are in both.
+    """Check that two splits belong together, and find the images that are in both.
 
     Args:
         train: summary of the training split.
         val: summary of the split that is evaluated.
+
+    Returns:
+        File names of the shared images, sorted.
     """
     if train.class_names != val.class_names:
         only_train = sorted(set(train.class_names) - set(val.class_names))

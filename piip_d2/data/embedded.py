@@ -81,13 +81,16 @@ def embedded_names() -> dict[str, tuple[EmbeddedDataset, str]]:
 
 
 def prepare_dataset(dataset: EmbeddedDataset, root: Path | None = None) -> Path:
-    """Make a data set unless it is there, and return its folder.
+    """Make a data set unless it is there.
 
     The folder appears complete or not at all, also when processes ask for it at the same time.
 
     Args:
         dataset: one of the values of `EMBEDDED_DATASETS`.
         root: the folder of all data sets; `datasets_root()` if not given.
+
+    Returns:
+        Folder of the data set.
     """
     root = datasets_root() if root is None else root
     folder = root / dataset.folder

@@ -26,6 +26,9 @@ def check_images(
         json_file: where it came from, for messages.
         image_root: folder of the images.
         problems: counts of what is wrong, added to.
+
+    Returns:
+        Entries in the order of the JSON.
     """
     if not entries:
         raise ValueError(f"{json_file} must list at least one image, got an empty list")

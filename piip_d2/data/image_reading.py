@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-__all__ = ["UnusableImageError", "image_size", "read_image", "to_8_bits"]
+__all__ = ["UnusableImageError", "image_size", "read_image", "to_8_bits", "upright_pixels"]
 
 # What Pillow raises on files that are damaged, cut short, of no known kind, or suspiciously large.
 PILLOW_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
@@ -27,17 +27,16 @@ def read_image(path: str | PathLike[str], image_format: str = "RGB") -> npt.NDAr
     Args:
         path: the file.
         image_format: order of the channels, "RGB" or "BGR", or "L" for a single grey one.
+
+    Returns:
+        (height, width, 3), or (height, width, 1) for "L".
     """
     if image_format not in IMAGE_FORMATS:
         raise ValueError(f"image_format must be one of {IMAGE_FORMATS}, got {image_format!r}")
     try:
         with Image.open(path) as opened:
-            # Pillow reads lazily: a file that is cut short fails here or in the conversion below.
-            image = ImageOps.exif_transpose(opened)
-            # Pillow itself would clip these at 255, which leaves a white image.
-            if image.mode in DEEP_MODES:
-                image = Image.fromarray(to_8_bits(np.asarray(image)))
-            pixels = np.asarray(image.convert("L" if image_format == "L" else "RGB"))
+            # Pillow reads lazily: a file that is cut short fails here.
+            pixels = upright_pixels(opened, "L" if image_format == "L" else "RGB")
     except FileNotFoundError as error:
         raise UnusableImageError(f"{path}: there is no such file") from error
     except PILLOW_ERRORS as error:
@@ -45,6 +44,23 @@ def read_image(path: str | PathLike[str], image_format: str = "RGB") -> npt.NDAr
     if image_format == "L":
         return pixels[:, :, None]
     return pixels[:, :, ::-1] if image_format == "BGR" else pixels
+
+
+def upright_pixels(image: Image.Image, mode: str = "RGB") -> npt.NDArray[np.uint8]:
+    """Return the pixels of a Pillow image in 8 bits, turned upright as its EXIF says.
+
+    Args:
+        image: the image, of any mode.
+        mode: Pillow's name of the colour model wanted, "RGB" or "L".
+
+    Returns:
+        (height, width, 3), or (height, width) for "L".
+    """
+    image = ImageOps.exif_transpose(image)
+    # Pillow itself would clip these at 255, which leaves a white image.
+    if image.mode in DEEP_MODES:
+        image = Image.fromarray(to_8_bits(np.asarray(image)))
+    return np.asarray(image.convert(mode))
 
 
 def to_8_bits(pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
@@ -55,6 +71,9 @@ def to_8_bits(pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
 
     Args:
         pixels: grey values.
+
+    Returns:
+        Array of the same shape, uint8.
     """
     values = np.nan_to_num(pixels.astype(np.float64), posinf=0.0, neginf=0.0).clip(min=0.0)
     brightest = float(values.max(initial=0.0))

@@ -57,6 +57,9 @@ def build_train_loader(
             enough of each.
         filter_empty: whether images without objects are left out; only for names.
         start_iteration: the first iteration to deliver.
+
+    Returns:
+        Loader for one rank: its share of each batch.
     """
     # 1 where no launcher has started several processes.
     world_size = comm.get_world_size()
@@ -92,6 +95,9 @@ def build_test_loader(
         mapper: makes a sample of an entry.
         batch_size: images in a batch of one rank.
         num_workers: processes that prepare samples.
+
+    Returns:
+        Loader for one rank, which delivers its share of the images once.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -138,6 +144,7 @@ class _Loader:
             try:
                 drawn = next(batches)
             except StopIteration:
+                self.report_unusable()
                 return
             except RuntimeError as error:
                 # What a mapper raised in a worker comes through with its own sentence.
@@ -154,6 +161,11 @@ class _Loader:
             batch = [sample for sample, _ in drawn if sample is not None]
             if batch:
                 yield batch
+
+    def report_unusable(self) -> None:
+        """Say in the log how many images could not be used so far, if there are any."""
+        if self.unusable:
+            logger.warning("In all, %d images could not be used.", len(self.unusable))
 
     def _count(self, sentences: list[str]) -> None:
         for sentence in sentences:

@@ -77,6 +77,9 @@ class PIIPDatasetMapper(DatasetMapper):
 
         Args:
             dataset_dict: an entry in Detectron2's format; it is not changed.
+
+        Returns:
+            A copy of the entry; "sem_seg" (H, W) too where training has a semantic map.
         """
         # Transforms write into annotations, and callers keep their entries.
         sample = copy.deepcopy(dataset_dict)

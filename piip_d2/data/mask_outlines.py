@@ -23,6 +23,9 @@ def mask_to_segmentation(
     Args:
         mask: (height, width), with at least one pixel set.
         tolerance: how far, in pixels, the polygon may run beside the outline of the mask.
+
+    Returns:
+        One list of x, y, x, y, ... inside a list; or the RLE with "size" and "counts".
     """
     loops = _boundary_loops(mask)
     if len(loops) != 1:

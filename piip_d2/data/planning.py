@@ -50,6 +50,9 @@ class BatchPlan:
 
         Args:
             position: `batch number * batch_size + slot`.
+
+        Returns:
+            Index of the sample.
         """
         group, number = self._locate(position // self.batch_size)
         members = self._members[group]
@@ -62,6 +65,9 @@ class BatchPlan:
         Args:
             position: as in `index`.
             attempt: how many were tried before, from 1.
+
+        Returns:
+            Index of the sample.
         """
         members = self._members[self._locate(position // self.batch_size)[0]]
         return int(members[_generator(self.seed, 2, position, attempt).integers(len(members))])
@@ -73,6 +79,9 @@ class BatchPlan:
             iteration: number of the step, from 0.
             rank: number of the process, from 0.
             world_size: number of processes.
+
+        Returns:
+            `batch_size` consecutive positions.
         """
         # Ranks take turns, so that the next iteration goes on where the last rank stopped.
         start = (iteration * world_size + rank) * self.batch_size
@@ -118,6 +127,9 @@ def orientation_groups(sizes: Sequence[tuple[int, int]]) -> list[int]:
 
     Args:
         sizes: (width, height) of each image.
+
+    Returns:
+        One number per image.
     """
     return [0 if width > height else 1 for width, height in sizes]
 

@@ -47,13 +47,18 @@ def register_coco_json(
         name: the name to register.
         json_file: annotations in COCO's format.
         image_root: the folder that the JSON's file names start from.
+
+    Returns:
+        What is in it, and what was left out.
     """
     json_path, root = (Path(path).expanduser().resolve() for path in (json_file, image_root))
     # With the time of the last change, an edited JSON is read again in the same session.
     key = (json_path, root, json_path.stat().st_mtime_ns if json_path.is_file() else 0)
-    if name in _registered and _registered[name][0] == key:
+    # A name may have been taken out of Detectron2's catalogue since.
+    is_listed = name in DatasetCatalog.list()
+    if is_listed and name in _registered and _registered[name][0] == key:
         return _registered[name][1]
-    if name in DatasetCatalog.list() and name not in _registered and name not in embedded_names():
+    if is_listed and name not in _registered and name not in embedded_names():
         raise ValueError(
             f"a data set needs a name of its own, but {name!r} is registered already; give another"
         )
@@ -116,6 +121,9 @@ def get_dataset_dicts(
         names: one or several names of data sets.
         filter_empty: whether to leave out images without objects.
         **arguments: passed on to Detectron2's `get_detection_dataset_dicts`.
+
+    Returns:
+        One entry per image, all data sets in one list.
     """
     listed = [names] if isinstance(names, str) else list(names)
     if not listed or not all(listed):

@@ -26,7 +26,7 @@ def write_scenes(
     seed: int,
     split: str = "train",
 ) -> dict[str, Any]:
-    """Render scenes into `root`/`split`, and return the COCO dictionary written beside it.
+    """Render scenes into `root`/`split`, and write their COCO dictionary beside it.
 
     Semantic maps go to `root`/semantic/`split`, the JSON to `root`/annotations/`split`.json. Its
     `info.digest` is what `scenes_digest` returns.
@@ -37,6 +37,9 @@ def write_scenes(
         num_images: how many to render.
         seed: which series of scenes.
         split: name of the sub-folder and of the JSON.
+
+    Returns:
+        What the JSON holds.
     """
     if num_images < 1:
         raise ValueError(f"num_images must be at least 1, got {num_images}")

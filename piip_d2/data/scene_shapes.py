@@ -35,6 +35,9 @@ def shape_distance(
         v: second coordinate, likewise.
         radius: radius of the circle that the shape stands in.
         proportion: number in [0, 1) that varies the shape (how slim, how thick, how pointed).
+
+    Returns:
+        Array shaped as `u` and `v`.
     """
     if name not in _DISTANCES:
         raise ValueError(f"a shape must be one of {list(SHAPE_NAMES)}, got {name!r}")

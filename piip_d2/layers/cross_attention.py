@@ -14,12 +14,12 @@ class DeformableCrossAttention(nn.Module):
     """Every cell of a map samples another map around the same relative position.
 
     PIIP (https://arxiv.org/abs/2406.04330), section 3.2.
+
+    Args:
+        deform: The attention for one level; built with the widths of both maps.
     """
 
     def __init__(self, deform: MSDeformAttn) -> None:
-        """Args:
-        deform: The attention for one level; built with the widths of both maps.
-        """
         super().__init__()
         self.deform = deform
 
@@ -42,17 +42,18 @@ class DeformableCrossAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Every cell of a map attends to all cells of another."""
+    """Every cell of a map attends to all cells of another.
+
+    Args:
+        embed_dim: Channels of the query and of the output.
+        num_heads: Attention heads; divides ``embed_dim``.
+        kv_dim: Channels of the attended map; ``embed_dim`` if None.
+
+    Raises:
+        ValueError: If the heads do not divide the channels.
+    """
 
     def __init__(self, embed_dim: int, *, num_heads: int, kv_dim: int | None = None) -> None:
-        """Args:
-            embed_dim: Channels of the query and of the output.
-            num_heads: Attention heads; divides ``embed_dim``.
-            kv_dim: Channels of the attended map; ``embed_dim`` if None.
-
-        Raises:
-            ValueError: If the heads do not divide the channels.
-        """
         super().__init__()
         if embed_dim % num_heads:
             raise ValueError(

@@ -16,6 +16,17 @@ class MSDeformAttn(nn.Module):
 
     PIIP adds two things to the module of Deformable DETR: the attended map may have other channels
     than the queries, and the value may be narrower than the queries (``value_ratio``).
+
+    Args:
+        embed_dim: Channels of the queries and of the output.
+        num_heads: Attention heads; divides ``embed_dim`` and the value's width.
+        num_levels: Maps that are attended to.
+        num_points: Sampling points per head and level.
+        value_ratio: Width of the value relative to ``embed_dim``.
+        kv_dim: Channels of the attended maps; ``embed_dim`` if None.
+
+    Raises:
+        ValueError: If the heads divide the widths not.
     """
 
     def __init__(
@@ -28,17 +39,6 @@ class MSDeformAttn(nn.Module):
         value_ratio: float = 1.0,
         kv_dim: int | None = None,
     ) -> None:
-        """Args:
-            embed_dim: Channels of the queries and of the output.
-            num_heads: Attention heads; divides ``embed_dim`` and the value's width.
-            num_levels: Maps that are attended to.
-            num_points: Sampling points per head and level.
-            value_ratio: Width of the value relative to ``embed_dim``.
-            kv_dim: Channels of the attended maps; ``embed_dim`` if None.
-
-        Raises:
-            ValueError: If the heads divide the widths not.
-        """
         super().__init__()
         value_dim = int(embed_dim * value_ratio)
         if embed_dim % num_heads or value_dim % num_heads or value_dim == 0:

@@ -15,6 +15,17 @@ class WindowAttention(nn.Module):
     The filled positions take part in the softmax, as they do in the networks PIIP was trained
     with. ``window_padding`` says where the filling happens: ``"before_qkv"`` leaves them the bias
     of the projection as key and value (all released models), ``"after_qkv"`` leaves them zeros.
+
+    Args:
+        embed_dim: Channels in and out.
+        num_heads: Attention heads; divides ``embed_dim``.
+        qkv_bias: Whether query, key and value have a bias.
+        window_size: Side of a window in cells, or None to attend to the whole map.
+        window_padding: ``"before_qkv"`` or ``"after_qkv"``, see above.
+
+    Raises:
+        ValueError: If the heads do not divide the channels, the window is smaller than 1 or
+            ``window_padding`` is unknown.
     """
 
     def __init__(
@@ -26,17 +37,6 @@ class WindowAttention(nn.Module):
         window_size: int | None = None,
         window_padding: str = "before_qkv",
     ) -> None:
-        """Args:
-            embed_dim: Channels in and out.
-            num_heads: Attention heads; divides ``embed_dim``.
-            qkv_bias: Whether query, key and value have a bias.
-            window_size: Side of a window in cells, or None to attend to the whole map.
-            window_padding: ``"before_qkv"`` or ``"after_qkv"``, see the class.
-
-        Raises:
-            ValueError: If the heads do not divide the channels, the window is smaller than 1 or
-                ``window_padding`` is unknown.
-        """
         super().__init__()
         if embed_dim % num_heads:
             raise ValueError(

@@ -8,6 +8,9 @@ layers of all branches on one scale of ``num_layers + 2`` steps:
 * ``num_layers + 1``: all else (interactions, merge, feature maps, neck, heads), at the full rate.
 
 A step down multiplies the rate by ``layer_decay``.
+
+Vectors (norms, LayerScale) and biases get no weight decay; everything else does, among it the
+position tables and the scalar merge weights, as in the released recipe.
 """
 
 from __future__ import annotations
@@ -42,10 +45,6 @@ def get_piip_param_groups(
 ) -> list[dict[str, Any]]:
     """Sorts the trainable parameters of a model into groups for a torch optimizer.
 
-    Vectors (norms, LayerScale) and biases get no weight decay; everything else does, among it the
-    position tables and the scalar merge weights, as in the released recipe. ``no_decay_names``
-    exempts more.
-
     Args:
         model: Any model. Parameters outside ``branches`` get the full rate.
         base_lr: Full learning rate.
@@ -55,8 +54,8 @@ def get_piip_param_groups(
         skip_strides: Steps along the scale per block, for all branches but the first (the largest
             network), in the model's own order: descending size. None computes
             ``num_layers / depth`` for every branch, which gives the released values.
-        no_decay_names: Names without weight decay, each compared to every part of a parameter's
-            dotted name: ``["pos_embed"]``.
+        no_decay_names: More names without weight decay, each compared to every part of a
+            parameter's dotted name: ``["pos_embed"]``.
 
     Returns:
         One dict per layer and kind of decay with ``params``, ``lr``, ``weight_decay`` and ``name``,
@@ -64,42 +63,36 @@ def get_piip_param_groups(
 
     Raises:
         ValueError: If an argument does not fit the model; the message says which and why.
+        TypeError: If ``no_decay_names`` is a single string.
     """
     if not 0.0 < layer_decay <= 1.0:
         raise ValueError(f"layer_decay ({layer_decay}) must lie in (0, 1]")
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     _check_exempt_names(no_decay_names, parameters)
     depths = _branch_depths([name for name, _ in model.named_parameters()])
-    if num_layers is None:
-        num_layers = max(depths.values(), default=0)
+    num_layers = max(depths.values(), default=0) if num_layers is None else num_layers
     strides = _branch_strides(depths, num_layers, skip_strides)
-    exempt = frozenset(no_decay_names)
-
-    groups: dict[str, dict[str, Any]] = {}
+    members: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
-        layer = _layer_id(name, strides, num_layers)
-        is_decayed = not (
-            parameter.ndim == 1 or name.endswith(".bias") or not exempt.isdisjoint(name.split("."))
-        )
-        group_name = f"layer_{layer}_{'decay' if is_decayed else 'no_decay'}"
-        group = groups.setdefault(
-            group_name,
-            {
-                "params": [],
-                "lr": base_lr * layer_decay ** (num_layers + 1 - layer),
-                "weight_decay": weight_decay if is_decayed else 0.0,
-                "name": group_name,
-            },
-        )
-        group["params"].append(parameter)
+        key = _layer_id(name, strides, num_layers), _is_decayed(name, parameter, no_decay_names)
+        members.setdefault(key, []).append(parameter)
+    steps = {branch: float(stride) for branch, stride in strides.items()}
     logger.info(
         "%d parameter groups over %d branches, layer decay %g, steps per block %s",
-        len(groups),
+        len(members),
         len(depths),
         layer_decay,
-        {branch: float(stride) for branch, stride in strides.items()},
+        steps,
     )
-    return list(groups.values())
+    return [
+        {
+            "params": params,
+            "lr": base_lr * layer_decay ** (num_layers + 1 - layer),
+            "weight_decay": weight_decay if is_decayed else 0.0,
+            "name": f"layer_{layer}_{'decay' if is_decayed else 'no_decay'}",
+        }
+        for (layer, is_decayed), params in members.items()
+    ]
 
 
 def _check_exempt_names(names: Sequence[str], parameters: Mapping[str, nn.Parameter]) -> None:
@@ -150,6 +143,12 @@ def _branch_strides(
                 "or skip_strides, or leave both out"
             )
     return strides
+
+
+def _is_decayed(name: str, parameter: nn.Parameter, exempt: Sequence[str]) -> bool:
+    if parameter.ndim == 1 or name.endswith(".bias"):
+        return False
+    return set(exempt).isdisjoint(name.split("."))
 
 
 def _layer_id(name: str, strides: Mapping[int, Fraction], num_layers: int) -> int:

@@ -34,6 +34,9 @@ class JSONListFile:
     def extend(self, entries: Sequence[dict[str, Any]]) -> None:
         """Appends entries.
 
+        Args:
+            entries: What to add; each can be written as JSON.
+
         Raises:
             OSError: If they cannot be written; the file then ends with those before.
         """

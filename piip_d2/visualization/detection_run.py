@@ -80,6 +80,9 @@ def detect(
         predictor: The detector.
         sources: The images.
         threshold: Objects with a lower score are left out.
+
+    Yields:
+        What was found in an image, in the order of ``sources``.
     """
     for source in sources:
         try:

@@ -70,6 +70,9 @@ def summarize_run(
         threshold: Lowest score drawn.
         device: As for `Predictor`.
 
+    Returns:
+        The table, and the files that were written.
+
     Raises:
         FileNotFoundError: If the folder holds no checkpoint.
         ValueError: If no test image can be read.
@@ -107,7 +110,13 @@ def summarize_run(
 
 
 def find_checkpoint(run_dir: Path) -> Path:
-    """Returns the best weights of a run, or else its final or its last ones.
+    """Finds the best weights of a run, or else its final or its last ones.
+
+    Args:
+        run_dir: The output folder of the run.
+
+    Returns:
+        The file with the weights.
 
     Raises:
         FileNotFoundError: If the folder holds none.

@@ -127,7 +127,10 @@ class VideoWriter:
             self._writer.release()
 
     def write(self, frame: np.ndarray) -> None:
-        """Appends a frame of shape ``(H, W, 3)``, RGB in uint8.
+        """Appends a frame; an odd last row or column is cut off.
+
+        Args:
+            frame: Picture of shape ``(H, W, 3)``, RGB in uint8.
 
         Raises:
             OSError: If OpenCV cannot open the file for writing.
@@ -186,6 +189,9 @@ def plan_video(name: str, output: Path, source: Path | None = None) -> Path:
         name: Name of the video or camera that is drawn into.
         output: The file itself, or a folder, where it gets that name with ``.mp4``.
         source: The file that is read, if it is one.
+
+    Returns:
+        The file to write.
 
     Raises:
         ValueError: If the drawn video would overwrite it.

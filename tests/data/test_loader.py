@@ -135,6 +135,8 @@ def test_broken_images_are_replaced_and_counted(
     assert count >= 3
     # Warned of once, counted every time.
     assert caplog.text.count("Left out (image 1 that cannot be used)") == 1
+    loader.report_unusable()
+    assert "In all, 1 images could not be used" in caplog.text
     _assert_equal(batches[5:], _take(build_train_loader(name, start_iteration=5, **build), 7))
 
 
@@ -232,8 +234,9 @@ def test_many_broken_images_give_few_warnings(caplog: pytest.LogCaptureFixture):
     assert list(loader) == []
     assert len(loader.unusable) == 150
     warned = [record for record in caplog.records if "cannot be used" in record.message]
-    # The first five, the tenth and the hundredth.
+    # The first five, the tenth and the hundredth; at the end their number.
     assert len(warned) == 7
+    assert "In all, 150 images could not be used" in caplog.text
 
 
 def _refuse(entry: dict[str, Any]) -> dict[str, Any]:

@@ -73,6 +73,14 @@ def test_registering_again(coco: Coco, write_coco: Writer):
     assert len(get_dataset_dicts("mine")) == 2
 
 
+def test_registering_a_name_that_was_taken_out(coco: Coco, write_coco: Writer):
+    files = write_coco(coco)
+    register_coco_json("mine", *files)
+    DatasetCatalog.remove("mine")
+    register_coco_json("mine", *files)
+    assert len(DatasetCatalog.get("mine")) == 6
+
+
 def test_a_name_of_detectron2_is_not_taken_over(coco: Coco, write_coco: Writer):
     with pytest.raises(ValueError, match="'coco_2017_val' is registered already; give another"):
         register_coco_json("coco_2017_val", *write_coco(coco))

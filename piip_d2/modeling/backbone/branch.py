@@ -12,16 +12,16 @@ class Branch(nn.Module, ABC):
 
     A branch turns an image into a map and carries that map through its blocks. PIIP knows no more
     about it than this interface, so that any network with a flat list of blocks can be a branch.
+
+    Args:
+        img_size: Nominal side of this branch's image in pixels. Only the ratios between the
+            branches' sizes matter: they set the scales of the image pyramid.
+
+    Raises:
+        ValueError: If the size is not positive.
     """
 
     def __init__(self, img_size: int) -> None:
-        """Args:
-            img_size: Nominal side of this branch's image in pixels. Only the ratios between the
-                branches' sizes matter: they set the scales of the image pyramid.
-
-        Raises:
-            ValueError: If the size is not positive.
-        """
         super().__init__()
         if img_size <= 0:
             raise ValueError(f"img_size must be positive, got {img_size}")

@@ -14,21 +14,21 @@ class FeatureMaps(nn.Module):
 
     The simple pyramid of ViTDet (https://arxiv.org/abs/2203.16527), section 3, in the form PIIP
     uses: no projection and no norm behind the last convolution.
+
+    Args:
+        dim: Channels of the merged map and of every output.
+        in_stride: Stride of the merged map in pixels.
+        out_features: Names of the wanted maps, finest first: res2, res3, res4, res5 for the
+            strides 4, 8, 16, 32.
+
+    Raises:
+        ValueError: If a name is unknown, the order is not finest first or a stride cannot be
+            reached from ``in_stride``.
     """
 
     def __init__(
         self, dim: int, in_stride: int = 16, out_features: Sequence[str] = tuple(STRIDES)
     ) -> None:
-        """Args:
-            dim: Channels of the merged map and of every output.
-            in_stride: Stride of the merged map in pixels.
-            out_features: Names of the wanted maps, finest first: res2, res3, res4, res5 for the
-                strides 4, 8, 16, 32.
-
-        Raises:
-            ValueError: If a name is unknown, the order is not finest first or a stride cannot be
-                reached from ``in_stride``.
-        """
         super().__init__()
         if not out_features or list(out_features) != [
             name for name in STRIDES if name in out_features

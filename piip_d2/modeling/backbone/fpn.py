@@ -21,6 +21,14 @@ class PIIPFPN(FPN):
 
     The original pads to its coarsest stride alone, which would change the image pyramid of a PIIP
     below it.
+
+    Args:
+        bottom_up: The backbone below.
+        in_features: Names of its maps, finest first.
+        out_channels: Channels of every output.
+        norm: Norm of the convolutions, as Detectron2 names it.
+        top_block: Adds coarser levels, for example ``LastLevelMaxPool()``.
+        fuse_type: ``"sum"`` or ``"avg"``.
     """
 
     @configurable
@@ -33,14 +41,6 @@ class PIIPFPN(FPN):
         top_block: nn.Module | None = None,
         fuse_type: str = "sum",
     ) -> None:
-        """Args:
-        bottom_up: The backbone below.
-        in_features: Names of its maps, finest first.
-        out_channels: Channels of every output.
-        norm: Norm of the convolutions, as Detectron2 names it.
-        top_block: Adds coarser levels, for example ``LastLevelMaxPool()``.
-        fuse_type: ``"sum"`` or ``"avg"``.
-        """
         super().__init__(bottom_up, list(in_features), out_channels, norm, top_block, fuse_type)
 
     @classmethod

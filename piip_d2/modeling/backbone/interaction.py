@@ -6,7 +6,8 @@ image, so the larger network, "high" the one with the larger image.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import torch
 from timm.layers import DropPath, trunc_normal_
@@ -18,20 +19,27 @@ _ATTENTION_KINDS = ("deformable", "regular")
 
 
 class InteractionStage(nn.Module):
-    """The exchange between all pairs of neighbouring branches at one depth."""
+    """The exchange between all pairs of neighbouring branches at one depth.
+
+    Args:
+        units: One unit per pair of neighbours, lowest resolution first.
+    """
 
     def __init__(self, units: Sequence[InteractionUnit]) -> None:
-        """Args:
-        units: One unit per pair of neighbours, lowest resolution first.
-        """
         super().__init__()
         self.units = nn.ModuleList(units)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Maps one (B, H, W, C) per branch, ascending in resolution, to the same.
+        """Updates the maps of all branches.
 
         The pairs are updated one after the other from the highest resolution down, so that a
         branch in the middle takes news from above along to the branch below.
+
+        Args:
+            maps: One (B, H, W, C) per branch, ascending in resolution.
+
+        Returns:
+            One map per branch, in the same order and shapes.
 
         Raises:
             ValueError: If the number of maps does not fit the units.
@@ -47,15 +55,16 @@ class InteractionStage(nn.Module):
 
 
 class InteractionUnit(nn.Module):
-    """The exchange between two neighbouring branches, in both directions at once."""
+    """The exchange between two neighbouring branches, in both directions at once.
+
+    Args:
+        high_to_low: Lets the low-resolution branch attend to the other.
+        low_to_high: Lets the high-resolution branch attend to the other.
+    """
 
     def __init__(
         self, high_to_low: CrossBranchAttention, low_to_high: CrossBranchAttention
     ) -> None:
-        """Args:
-        high_to_low: Lets the low-resolution branch attend to the other.
-        low_to_high: Lets the high-resolution branch attend to the other.
-        """
         super().__init__()
         self.high_to_low = high_to_low
         self.low_to_high = low_to_high
@@ -70,6 +79,15 @@ class CrossBranchAttention(nn.Module):
 
     Both parts are residuals scaled by vectors that start at zero, so that a new interaction is
     the identity and pretrained branches start undisturbed.
+
+    Args:
+        query_dim: Channels of the branch that is updated.
+        feat_dim: Channels of the attended map as ``attn`` sees it.
+        attn: Attention from (query map, feature map) to a query map.
+        feat_proj: Applied to the other branch's map before anything else; None for none.
+        with_norm: Whether query, feature and the ConvFFN's input are layer-normed.
+        ffn: The ConvFFN on query maps; None for none.
+        drop_path_rate: Stochastic depth of the ConvFFN, in [0, 1).
     """
 
     def __init__(
@@ -83,15 +101,6 @@ class CrossBranchAttention(nn.Module):
         ffn: nn.Module | None = None,
         drop_path_rate: float = 0.0,
     ) -> None:
-        """Args:
-        query_dim: Channels of the branch that is updated.
-        feat_dim: Channels of the attended map as ``attn`` sees it.
-        attn: Attention from (query map, feature map) to a query map.
-        feat_proj: Applied to the other branch's map before anything else; None for none.
-        with_norm: Whether query, feature and the ConvFFN's input are layer-normed.
-        ffn: The ConvFFN on query maps; None for none.
-        drop_path_rate: Stochastic depth of the ConvFFN, in [0, 1).
-        """
         super().__init__()
         self.feat_proj = feat_proj or nn.Identity()
         self.query_norm = _norm(query_dim, with_norm)
@@ -148,42 +157,70 @@ def build_interactions(
     """
     if attention not in _ATTENTION_KINDS:
         raise ValueError(f"attention must be one of {_ATTENTION_KINDS}, got {attention!r}")
-
-    def direction(query_dim: int, other_dim: int) -> CrossBranchAttention:
-        feat_dim = query_dim if with_projection else other_dim
-        if attention == "deformable":
-            deform = MSDeformAttn(
-                query_dim,
-                num_heads=num_heads,
-                num_points=num_points,
-                value_ratio=value_ratio,
-                kv_dim=feat_dim,
-            )
-            attn: nn.Module = DeformableCrossAttention(deform)
-        else:
-            attn = CrossAttention(query_dim, num_heads=num_heads, kv_dim=feat_dim)
-        return CrossBranchAttention(
-            query_dim,
-            feat_dim,
-            attn,
-            feat_proj=nn.Linear(other_dim, query_dim) if with_projection else None,
-            with_norm=with_norm,
-            ffn=ConvFFN(query_dim, int(query_dim * ffn_ratio)) if with_ffn else None,
-            drop_path_rate=drop_path_rate,
-        )
-
-    stages = [
-        InteractionStage(
-            [
-                InteractionUnit(direction(low, high), direction(high, low))
-                for low, high in zip(stage_dims[:-1], stage_dims[1:], strict=True)
-            ]
-        )
-        for stage_dims in dims
-    ]
+    build_direction = functools.partial(
+        _build_direction,
+        attention=attention,
+        num_heads=num_heads,
+        num_points=num_points,
+        value_ratio=value_ratio,
+        with_projection=with_projection,
+        with_norm=with_norm,
+        with_ffn=with_ffn,
+        ffn_ratio=ffn_ratio,
+        drop_path_rate=drop_path_rate,
+    )
+    stages = [_build_stage(stage_dims, build_direction) for stage_dims in dims]
     for stage in stages:
         _init_weights(stage)
     return stages
+
+
+def _build_stage(
+    dims: Sequence[int], build_direction: Callable[[int, int], CrossBranchAttention]
+) -> InteractionStage:
+    return InteractionStage(
+        [
+            InteractionUnit(build_direction(low, high), build_direction(high, low))
+            for low, high in zip(dims[:-1], dims[1:], strict=True)
+        ]
+    )
+
+
+def _build_direction(
+    query_dim: int,
+    other_dim: int,
+    *,
+    attention: str,
+    num_heads: int,
+    num_points: int,
+    value_ratio: float,
+    with_projection: bool,
+    with_norm: bool,
+    with_ffn: bool,
+    ffn_ratio: float,
+    drop_path_rate: float,
+) -> CrossBranchAttention:
+    feat_dim = query_dim if with_projection else other_dim
+    if attention == "deformable":
+        deform = MSDeformAttn(
+            query_dim,
+            num_heads=num_heads,
+            num_points=num_points,
+            value_ratio=value_ratio,
+            kv_dim=feat_dim,
+        )
+        attn: nn.Module = DeformableCrossAttention(deform)
+    else:
+        attn = CrossAttention(query_dim, num_heads=num_heads, kv_dim=feat_dim)
+    return CrossBranchAttention(
+        query_dim,
+        feat_dim,
+        attn,
+        feat_proj=nn.Linear(other_dim, query_dim) if with_projection else None,
+        with_norm=with_norm,
+        ffn=ConvFFN(query_dim, int(query_dim * ffn_ratio)) if with_ffn else None,
+        drop_path_rate=drop_path_rate,
+    )
 
 
 def _norm(dim: int, with_norm: bool) -> nn.Module:

@@ -17,16 +17,16 @@ class BranchMerge(nn.Module):
     """Projects every branch with two 3x3 convolutions and adds them up on the finest grid.
 
     This is the form of all released detection models.
+
+    Args:
+        dims: Channels of the branches, lowest resolution first.
+        out_dim: Channels of the sum; those of the first branch if None.
+
+    Raises:
+        ValueError: If the channels do not fall into 32 groups.
     """
 
     def __init__(self, dims: Sequence[int], out_dim: int | None = None) -> None:
-        """Args:
-            dims: Channels of the branches, lowest resolution first.
-            out_dim: Channels of the sum; those of the first branch if None.
-
-        Raises:
-            ValueError: If the channels do not fall into 32 groups.
-        """
         super().__init__()
         self.out_dim = dims[0] if out_dim is None else out_dim
         _check_groups(self.out_dim)
@@ -34,7 +34,10 @@ class BranchMerge(nn.Module):
         self.weights = _scalar_weights(len(dims))
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Merges one (B, C, H, W) per branch, ascending in resolution.
+        """Merges the maps of all branches.
+
+        Args:
+            maps: One (B, C, H, W) per branch, ascending in resolution.
 
         Returns:
             (B, out_dim, H, W) on the grid of the last map.
@@ -46,17 +49,17 @@ class LightBranchMerge(nn.Module):
     """Projects every branch with one linear layer and adds them up on the finest grid.
 
     With this form the published costs of the detectors were counted.
+
+    Args:
+        dims: Channels of the branches, lowest resolution first.
+        out_dim: Channels of the sum; those of the first branch if None. The first branch is
+            not projected where it has them already.
+
+    Raises:
+        ValueError: If the channels do not fall into 32 groups.
     """
 
     def __init__(self, dims: Sequence[int], out_dim: int | None = None) -> None:
-        """Args:
-            dims: Channels of the branches, lowest resolution first.
-            out_dim: Channels of the sum; those of the first branch if None. The first branch is
-                not projected where it has them already.
-
-        Raises:
-            ValueError: If the channels do not fall into 32 groups.
-        """
         super().__init__()
         self.out_dim = dims[0] if out_dim is None else out_dim
         for dim in (*dims, self.out_dim):
@@ -68,7 +71,10 @@ class LightBranchMerge(nn.Module):
         self.weights = _scalar_weights(len(dims))
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Merges one (B, C, H, W) per branch, ascending in resolution.
+        """Merges the maps of all branches.
+
+        Args:
+            maps: One (B, C, H, W) per branch, ascending in resolution.
 
         Returns:
             (B, out_dim, H, W) on the grid of the last map.

@@ -21,6 +21,18 @@ class PIIPNetwork(nn.Module):
     PIIP (https://arxiv.org/abs/2406.04330), section 3: the larger a network, the smaller the image
     it sees. Branches run side by side and exchange features at certain depths; at the end all are
     merged on the grid of the highest resolution.
+
+    Args:
+        branches: Ascending in resolution, so descending in size.
+        interaction_block_indexes: Per branch, the last block before each interaction. Blocks
+            behind the last interaction run after it.
+        interactions: The exchanges.
+        merge: From one map (B, C, H, W) per branch to one map.
+        feature_maps: From the merged map to a dict of maps, finest first.
+        use_act_checkpoint: Recompute the interactions' activations in the backward pass.
+
+    Raises:
+        ValueError: If the order is wrong or numbers do not fit together.
     """
 
     def __init__(
@@ -33,18 +45,6 @@ class PIIPNetwork(nn.Module):
         feature_maps: FeatureMaps,
         use_act_checkpoint: bool = False,
     ) -> None:
-        """Args:
-            branches: Ascending in resolution, so descending in size.
-            interaction_block_indexes: Per branch, the last block before each interaction. Blocks
-                behind the last interaction run after it.
-            interactions: The exchanges.
-            merge: From one map (B, C, H, W) per branch to one map.
-            feature_maps: From the merged map to a dict of maps, finest first.
-            use_act_checkpoint: Recompute the interactions' activations in the backward pass.
-
-        Raises:
-            ValueError: If the order is wrong or numbers do not fit together.
-        """
         super().__init__()
         _check_order(branches)
         _check_block_indexes(branches, interaction_block_indexes, len(interactions))
@@ -56,7 +56,10 @@ class PIIPNetwork(nn.Module):
         self.use_act_checkpoint = use_act_checkpoint
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Computes feature maps of normalised and padded images (B, 3, h, w).
+        """Computes feature maps of images.
+
+        Args:
+            images: (B, 3, h, w), normalised and padded.
 
         Returns:
             One map (B, C, H, W) per name, finest first.

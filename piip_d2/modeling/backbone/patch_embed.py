@@ -11,14 +11,14 @@ class PatchEmbed(nn.Module):
     """One linear map per patch. Pixels beyond the last whole patch are dropped.
 
     ViT (https://arxiv.org/abs/2010.11929), section 3.1.
-    """
 
-    def __init__(self, embed_dim: int, *, patch_size: int = 16, in_chans: int = 3) -> None:
-        """Args:
+    Args:
         embed_dim: Channels of the map.
         patch_size: Side of a patch in pixels, the stride of the map.
         in_chans: Channels of the image.
-        """
+    """
+
+    def __init__(self, embed_dim: int, *, patch_size: int = 16, in_chans: int = 3) -> None:
         super().__init__()
         self.stride = patch_size
         self.proj = nn.Conv2d(in_chans, embed_dim, patch_size, stride=patch_size)
@@ -33,17 +33,17 @@ class ConvStem(nn.Module):
 
     "Early convolutions help transformers see better" (https://arxiv.org/abs/2106.14881): a
     network trained from scratch learns faster and bears larger learning rates.
+
+    Args:
+        embed_dim: Channels of the map.
+        stride: Image pixels per cell of the map, a power of two from 2 on.
+        in_chans: Channels of the image.
+
+    Raises:
+        ValueError: If the stride is no power of two.
     """
 
     def __init__(self, embed_dim: int, *, stride: int = 16, in_chans: int = 3) -> None:
-        """Args:
-            embed_dim: Channels of the map.
-            stride: Image pixels per cell of the map, a power of two from 2 on.
-            in_chans: Channels of the image.
-
-        Raises:
-            ValueError: If the stride is no power of two.
-        """
         super().__init__()
         steps = int(math.log2(stride)) if stride > 1 else 0
         if 2**steps != stride or steps == 0:

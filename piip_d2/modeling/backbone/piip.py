@@ -20,7 +20,22 @@ from piip_d2.modeling.backbone.presets import build_vit_branch
 
 @BACKBONE_REGISTRY.register()
 class PIIP(PIIPNetwork, Backbone):
-    """:class:`PIIPNetwork` with what Detectron2 asks of a backbone; the same parameters."""
+    """:class:`PIIPNetwork` with what Detectron2 asks of a backbone; the same parameters.
+
+    Args:
+        branches: See :class:`PIIPNetwork`, like the next four and the last.
+        interaction_block_indexes: See there.
+        interactions: See there.
+        merge: See there.
+        feature_maps: See there.
+        size_divisibility: Images are padded to multiples of this many pixels. The released
+            models use 224, which makes most of their pyramids come out even.
+        square_size: Images are padded to squares of this side in pixels; 0 for no square.
+        use_act_checkpoint: See there.
+
+    Raises:
+        ValueError: If numbers do not fit together.
+    """
 
     @configurable
     def __init__(
@@ -35,20 +50,6 @@ class PIIP(PIIPNetwork, Backbone):
         square_size: int = 0,
         use_act_checkpoint: bool = False,
     ) -> None:
-        """Args:
-            branches: See :class:`PIIPNetwork`, like the next five.
-            interaction_block_indexes: See there.
-            interactions: See there.
-            merge: See there.
-            feature_maps: See there.
-            use_act_checkpoint: See there.
-            size_divisibility: Images are padded to multiples of this many pixels. The released
-                models use 224, which makes most of their pyramids come out even.
-            square_size: Images are padded to squares of this side in pixels; 0 for no square.
-
-        Raises:
-            ValueError: If numbers do not fit together.
-        """
         super().__init__(
             branches=branches,
             interaction_block_indexes=interaction_block_indexes,

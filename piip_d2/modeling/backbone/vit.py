@@ -26,6 +26,30 @@ class ViTBranch(Branch):
     ViT (https://arxiv.org/abs/2010.11929) with the LayerScale of DeiT III
     (https://arxiv.org/abs/2204.07118), each block attending globally or within windows. The
     position table is stretched bicubically over whatever grid comes.
+
+    Args:
+        img_size: Nominal image side in pixels, see :class:`Branch`.
+        embed_dim: Channels.
+        depth: Number of blocks.
+        num_heads: Attention heads.
+        patch_size: Side of a patch in pixels.
+        pretrain_img_size: Image side in pixels of the pre-training; sizes the position table.
+        mlp_ratio: Hidden width of the MLP relative to ``embed_dim``.
+        qkv_bias: Whether query, key and value have a bias.
+        window_size: Side of the attention windows in cells for all blocks, or one entry per
+            block; None stands for global attention.
+        window_padding: See :class:`piip_d2.layers.WindowAttention`.
+        drop_path_rate: Stochastic depth, in [0, 1).
+        drop_path_schedule: ``"constant"`` gives every block the rate (DeiT as PIIP uses it),
+            ``"linear"`` grows it from 0 to the rate.
+        init_values: Initial LayerScale, or None for none.
+        act: ``"gelu"`` or ``"gelu_tanh"``.
+        patch_embed: Module from images (B, 3, h, w) to (B, H, W, embed_dim) with an attribute
+            ``stride``; by default a :class:`PatchEmbed` of ``patch_size``.
+        use_act_checkpoint: Recompute each block's activations in the backward pass.
+
+    Raises:
+        ValueError: If a choice is unknown or ``window_size`` does not match ``depth``.
     """
 
     def __init__(
@@ -48,30 +72,6 @@ class ViTBranch(Branch):
         patch_embed: nn.Module | None = None,
         use_act_checkpoint: bool = False,
     ) -> None:
-        """Args:
-            img_size: Nominal image side in pixels, see :class:`Branch`.
-            embed_dim: Channels.
-            depth: Number of blocks.
-            num_heads: Attention heads.
-            patch_size: Side of a patch in pixels.
-            pretrain_img_size: Image side in pixels of the pre-training; sizes the position table.
-            mlp_ratio: Hidden width of the MLP relative to ``embed_dim``.
-            qkv_bias: Whether query, key and value have a bias.
-            window_size: Side of the attention windows in cells for all blocks, or one entry per
-                block; None stands for global attention.
-            window_padding: See :class:`piip_d2.layers.WindowAttention`.
-            drop_path_rate: Stochastic depth, in [0, 1).
-            drop_path_schedule: ``"constant"`` gives every block the rate (DeiT as PIIP uses it),
-                ``"linear"`` grows it from 0 to the rate.
-            init_values: Initial LayerScale, or None for none.
-            act: ``"gelu"`` or ``"gelu_tanh"``.
-            patch_embed: Module from images (B, 3, h, w) to (B, H, W, embed_dim) with an attribute
-                ``stride``; by default a :class:`PatchEmbed` of ``patch_size``.
-            use_act_checkpoint: Recompute each block's activations in the backward pass.
-
-        Raises:
-            ValueError: If a choice is unknown or ``window_size`` does not match ``depth``.
-        """
         super().__init__(img_size)
         if act not in _ACTIVATIONS:
             raise ValueError(f"act must be one of {sorted(_ACTIVATIONS)}, got {act!r}")
@@ -149,7 +149,15 @@ class ViTBranch(Branch):
 
 
 class ViTBlock(nn.Module):
-    """Pre-norm attention and MLP with LayerScale and stochastic depth, on maps."""
+    """Pre-norm attention and MLP with LayerScale and stochastic depth, on maps.
+
+    Args:
+        embed_dim: Channels.
+        attn: Attention from (B, H, W, C) to the same.
+        mlp: MLP on the last dimension.
+        init_values: Initial LayerScale, or None for none.
+        drop_path: Probability of skipping a residual.
+    """
 
     def __init__(
         self,
@@ -160,13 +168,6 @@ class ViTBlock(nn.Module):
         init_values: float | None,
         drop_path: float,
     ) -> None:
-        """Args:
-        embed_dim: Channels.
-        attn: Attention from (B, H, W, C) to the same.
-        mlp: MLP on the last dimension.
-        init_values: Initial LayerScale, or None for none.
-        drop_path: Probability of skipping a residual.
-        """
         super().__init__()
         self.norm1 = nn.LayerNorm(embed_dim, eps=1e-6)
         self.attn = attn
@@ -183,13 +184,14 @@ class ViTBlock(nn.Module):
 
 
 class LayerScale(nn.Module):
-    """A learned factor per channel, CaiT (https://arxiv.org/abs/2103.17239)."""
+    """A learned factor per channel, CaiT (https://arxiv.org/abs/2103.17239).
 
-    def __init__(self, embed_dim: int, init_values: float) -> None:
-        """Args:
+    Args:
         embed_dim: Channels.
         init_values: Initial factor.
-        """
+    """
+
+    def __init__(self, embed_dim: int, init_values: float) -> None:
         super().__init__()
         self.gamma = nn.Parameter(init_values * torch.ones(embed_dim))
 
