@@ -1,0 +1,109 @@
+"""The machine and the process that a run finds itself in."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import torch
+from detectron2.config import LazyConfig
+from detectron2.utils import comm
+from detectron2.utils.collect_env import collect_env_info
+from detectron2.utils.logger import setup_logger
+from omegaconf import DictConfig
+
+import piip_d2
+from piip_d2.engine.host_memory import keep_freed_memory
+from piip_d2.engine.seeding import resolve_seed
+from piip_d2.ops import has_extension
+
+logger = logging.getLogger(__name__)
+
+# Its messages go to log.txt alone.
+FILE_LOGGER = "piip_d2.file"
+
+
+def environment_report() -> str:
+    """Describes versions, compilers and devices, for bug reports."""
+    compiled = "available" if has_extension() else "not built; the PyTorch reference is used"
+    return (
+        f"piip_d2 {piip_d2.__version__} @{Path(piip_d2.__file__).parent}\n"
+        f"compiled operators: {compiled}\n{collect_env_info()}"
+    )
+
+
+def resolve_device(name: str) -> str:
+    """Chooses the device to run on.
+
+    Args:
+        name: "auto", or a device as PyTorch names it.
+
+    Returns:
+        The device by PyTorch's name.
+
+    Raises:
+        ValueError: If the machine has no such device.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"train.device must be auto, cpu or cuda, got {name!r}") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        built = "" if torch.version.cuda else " (this PyTorch is built without CUDA)"
+        raise ValueError(
+            f"train.device={name} asks for a GPU, but PyTorch sees none{built}; use "
+            "train.device=cpu, or auto to take a GPU only where there is one"
+        )
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"train.device={name} is not there: this machine has "
+            f"{torch.cuda.device_count()} GPU(s), counted from 0"
+        )
+    return name
+
+
+def set_up_run(cfg: DictConfig) -> str:
+    """Prepares the output folder, logging, random seeds and arithmetic of a run.
+
+    Args:
+        cfg: The configuration; its seed and device are resolved in place.
+
+    Returns:
+        The configuration as YAML, as saved in ``config.yaml``.
+
+    Raises:
+        ValueError: If the device is not there or the output folder cannot be written.
+    """
+    output_dir = Path(cfg.train.output_dir)
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"train.output_dir={output_dir} cannot be made: {error}") from error
+    if not os.access(output_dir, os.W_OK):
+        raise ValueError(f"train.output_dir={output_dir} cannot be written to")
+    rank = comm.get_rank()
+    for name in ("fvcore", "detectron2", "piip_d2"):
+        setup_logger(str(output_dir), distributed_rank=rank, name=name)
+    setup_logger(str(output_dir), rank, name=FILE_LOGGER, configure_stdout=False)
+    logging.getLogger(FILE_LOGGER).info("Environment:\n%s", environment_report())
+    cfg.train.device = resolve_device(cfg.train.device)
+    if cfg.train.device == "cpu":
+        keep_freed_memory()
+    cfg.train.seed = resolve_seed(cfg.train.seed)
+    logger.info(
+        "Process %d of %d on %s; seed %d; output in %s (log.txt describes the environment).",
+        rank + 1,
+        comm.get_world_size(),
+        cfg.train.device,
+        cfg.train.seed,
+        output_dir,
+    )
+    torch.backends.cudnn.benchmark = bool(cfg.train.cudnn_benchmark)
+    torch.set_float32_matmul_precision(cfg.train.float32_matmul_precision)
+    if comm.is_main_process():
+        LazyConfig.save(cfg, str(output_dir / "config.yaml"))
+    comm.synchronize()
+    return (output_dir / "config.yaml").read_text(encoding="utf-8")

@@ -1,0 +1,105 @@
+"""Evaluating a model as the configuration says."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import instantiate
+from detectron2.evaluation import inference_on_dataset, print_csv_format
+from detectron2.utils import comm
+from omegaconf import DictConfig
+from torch import nn
+
+from piip_d2.engine.atomic_file import write_text_atomically
+from piip_d2.engine.ema import ExponentialMovingAverage
+from piip_d2.engine.overrides import accepts_argument
+
+logger = logging.getLogger(__name__)
+
+_WEIGHTS = ("ema", "model", "both")
+
+
+class Evaluation:
+    """Evaluates a model on the test data, as often as it is called.
+
+    The test data and their annotations are read at once, so that a mistake in them shows before
+    the training and not after it.
+
+    Args:
+        cfg: The configuration; ``train.ema.evaluate`` says which weights count.
+
+    Raises:
+        ValueError: If ``train.ema.evaluate`` is none of the choices.
+    """
+
+    def __init__(self, cfg: DictConfig) -> None:
+        self.weights = str(cfg.train.ema.evaluate)
+        if self.weights not in _WEIGHTS:
+            raise ValueError(f"train.ema.evaluate must be one of {_WEIGHTS}, got {self.weights!r}")
+        self.is_wanted = "evaluator" in cfg.dataloader
+        self._folder = Path(cfg.train.output_dir)
+        if not self.is_wanted:
+            logger.info("The config has no dataloader.evaluator: nothing will be evaluated.")
+            return
+        _set_evaluator_folder(cfg)
+        self._loader = instantiate(cfg.dataloader.test)
+        self._evaluator = instantiate(cfg.dataloader.evaluator)
+
+    def __call__(
+        self, model: nn.Module, ema: ExponentialMovingAverage | None = None
+    ) -> dict[str, Any]:
+        """Evaluates and writes ``results.json`` into the output folder; all processes call it.
+
+        Args:
+            model: The model, not wrapped for data parallelism.
+            ema: The moving average of its weights, if there is one.
+
+        Returns:
+            Metrics by task, as Detectron2's evaluators return them, in the main process and
+            nothing in the others. With "both", those of the model's own weights stand under
+            "model".
+        """
+        if not self.is_wanted:
+            return {}
+        if ema is None or self.weights == "model":
+            results = self._evaluate_weights(model)
+        else:
+            logger.info("Evaluating the moving average of the weights.")
+            with ema.applied():
+                results = self._evaluate_weights(model)
+            if self.weights == "both":
+                logger.info("Evaluating the weights themselves.")
+                own = self._evaluate_weights(model)
+                results = {**results, "model": own} if results else {}
+        if comm.is_main_process() and results:
+            text = json.dumps(_without_nan(results), indent=2)
+            write_text_atomically(self._folder / "results.json", text + "\n")
+        return results
+
+    def _evaluate_weights(self, model: nn.Module) -> dict[str, Any]:
+        results: dict[str, Any] = inference_on_dataset(model, self._loader, self._evaluator)
+        if comm.is_main_process():
+            print_csv_format(results)
+        comm.synchronize()
+        return results
+
+
+def _set_evaluator_folder(cfg: DictConfig) -> None:
+    """Lets the evaluator write its detections below the output folder, if it names no other."""
+    evaluator = cfg.dataloader.evaluator
+    unset = isinstance(evaluator, DictConfig) and evaluator.get("output_dir", None) is None
+    if unset and accepts_argument(evaluator, "output_dir"):
+        evaluator["output_dir"] = f"{cfg.train.output_dir}/inference"
+
+
+def _without_nan(value: Any) -> Any:
+    """Replaces NaN, which JSON does not know, by None."""
+    if isinstance(value, dict):
+        return {key: _without_nan(entry) for key, entry in value.items()}
+    if isinstance(value, float) or hasattr(value, "item"):
+        return None if math.isnan(value) else float(value)
+    return value

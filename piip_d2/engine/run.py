@@ -1,0 +1,230 @@
+"""Training and evaluation from beginning to end."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from detectron2.config import instantiate
+from detectron2.engine import HookBase
+from detectron2.engine.hooks import IterationTimer, LRScheduler, PeriodicWriter
+from detectron2.utils import comm
+from omegaconf import DictConfig
+from torch import nn
+
+from piip_d2.data.loader import TrainLoader
+from piip_d2.engine.atomic_file import remove_unfinished
+from piip_d2.engine.build import (
+    build_ema,
+    build_model,
+    build_optimizer,
+    build_train_loader,
+    build_trainer,
+)
+from piip_d2.engine.checkpointer import AtomicCheckpointer, BestWeightsCheckpointer
+from piip_d2.engine.ema import EMAHook, ExponentialMovingAverage
+from piip_d2.engine.evaluation import Evaluation
+from piip_d2.engine.hooks import (
+    BestWeightsHook,
+    CheckpointHook,
+    EarlyStoppingHook,
+    EvaluationHook,
+    MemoryHook,
+)
+from piip_d2.engine.interruption import Interruption, TrainingInterrupted
+from piip_d2.engine.metadata import check_num_classes, describe_run, differences
+from piip_d2.engine.trainer import Trainer
+from piip_d2.engine.writers import build_writers
+
+logger = logging.getLogger(__name__)
+
+
+def train(cfg: DictConfig, config_text: str = "", *, resume: bool = False) -> dict[str, Any]:
+    """Trains, evaluates and saves a model; :func:`set_up_run` must have run before.
+
+    Args:
+        cfg: The configuration.
+        config_text: The configuration as YAML, for the checkpoints.
+        resume: Whether to go on from the last checkpoint in the output folder, if there is one.
+
+    Returns:
+        The metrics of the last evaluation, in the main process.
+
+    Raises:
+        CheckpointSaveError: If the last checkpoint could not be saved.
+    """
+    if cfg.train.max_iter < 1:
+        raise ValueError(f"train.max_iter must be at least 1, got {cfg.train.max_iter}")
+    evaluation = Evaluation(cfg)
+    model = build_model(cfg)
+    ema = build_ema(cfg, model)
+    trainer = build_trainer(cfg, model, build_optimizer(cfg, model))
+    parts = {"trainer": trainer} | ({"ema": ema} if ema else {})
+    checkpointer = AtomicCheckpointer(model, cfg.train.output_dir, **parts)
+    best = BestWeightsCheckpointer(
+        model, cfg.train.output_dir, None if evaluation.weights == "model" else ema
+    )
+    results: dict[str, Any] = {}
+
+    def evaluate_now() -> dict[str, Any]:
+        results.clear()
+        results.update(evaluation(model, ema))
+        return results
+
+    with Interruption() as interruption:
+        checkpoints = CheckpointHook(
+            checkpointer,
+            cfg.train.checkpointer.period,
+            cfg.train.checkpointer.get("max_to_keep", None),
+            interruption,
+        )
+        trainer.register_hooks(_hooks_up_to_checkpoint(cfg, ema, checkpoints))
+        trainer.register_hooks_after_checkpoint(_evaluation_hooks(cfg, evaluate_now, best))
+        saved = _load_start(cfg, checkpointer, resume=resume)
+        if ema and ema.num_updates == 0:
+            ema.reset()
+        start = trainer.next_iteration
+        cfg.train.seed = trainer.seed
+        trainer.use_data_loader(build_train_loader(cfg, first_iteration=start))
+        # Only now are the data sets registered whose class names it takes.
+        metadata = describe_run(cfg, model, config_text)
+        checkpointer.metadata = best.metadata = metadata
+        _compare(saved, metadata, model)
+        trainer.register_hooks_after_checkpoint(_writer_hooks(cfg, trainer))
+        try:
+            _train(trainer, start, cfg.train.max_iter, checkpointer)
+        finally:
+            if isinstance(trainer.data_loader, TrainLoader):
+                trainer.data_loader.report_unusable()
+    checkpoints.raise_if_unsaved()
+    return results
+
+
+def evaluate_checkpoint(cfg: DictConfig, config_text: str = "") -> dict[str, Any]:
+    """Evaluates the weights in ``train.init_checkpoint``; :func:`set_up_run` must have run before.
+
+    Args:
+        cfg: The configuration.
+        config_text: The configuration as YAML.
+
+    Returns:
+        The metrics by task, in the main process.
+    """
+    evaluation = Evaluation(cfg)
+    model = build_model(cfg)
+    path = cfg.train.init_checkpoint
+    saved: dict[str, Any] = {}
+    ema = None
+    if path:
+        # The evaluation itself chooses between the weights and their moving average.
+        saved = AtomicCheckpointer(model).load_for("evaluate", path, prefer_average=False)
+        if saved.get("ema"):
+            ema = ExponentialMovingAverage(model)
+            ema.load_state_dict(saved["ema"])
+    else:
+        logger.warning("train.init_checkpoint is empty: random weights are evaluated.")
+    _compare(saved, describe_run(cfg, model, config_text), model)
+    return evaluation(model, ema)
+
+
+def _compare(saved: dict[str, Any], present: dict[str, Any], model: nn.Module) -> None:
+    """Compares a model with its data, and the run with the checkpoint it starts from."""
+    check_num_classes(model, present["class_names"])
+    for sentence in differences(saved.get("metadata") or {}, present):
+        logger.warning("Mind that %s.", sentence)
+
+
+def _hooks_up_to_checkpoint(
+    cfg: DictConfig, ema: ExponentialMovingAverage | None, checkpoints: CheckpointHook
+) -> list[HookBase | None]:
+    return [
+        IterationTimer(),
+        LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
+        EMAHook(ema) if ema else None,
+        MemoryHook(),
+        checkpoints,
+    ]
+
+
+def _evaluation_hooks(
+    cfg: DictConfig, evaluate_now: Any, best: BestWeightsCheckpointer
+) -> list[HookBase]:
+    if "evaluator" not in cfg.dataloader:
+        return []
+    period = cfg.train.eval_period
+    hooks: list[HookBase] = [EvaluationHook(period, evaluate_now)]
+    if cfg.train.best.enabled:
+        hooks.append(BestWeightsHook(period, best, cfg.train.best.metric, cfg.train.best.mode))
+    stopping = cfg.train.early_stopping
+    if stopping.enabled:
+        hooks.append(
+            EarlyStoppingHook(
+                period, stopping.metric, stopping.mode, stopping.patience, stopping.min_delta
+            )
+        )
+    return hooks
+
+
+def _writer_hooks(cfg: DictConfig, trainer: Trainer) -> list[HookBase]:
+    if not comm.is_main_process():
+        return []
+    period = cfg.train.log_period
+    writers = build_writers(
+        cfg.train.output_dir,
+        cfg.train.max_iter,
+        window_size=period,
+        first_iteration=trainer.first_unwritten_iteration,
+        tensorboard=cfg.train.tensorboard,
+    )
+    return [PeriodicWriter(writers, period)]
+
+
+def _load_start(
+    cfg: DictConfig, checkpointer: AtomicCheckpointer, *, resume: bool
+) -> dict[str, Any]:
+    """Loads what the run starts from, and returns what is left of that checkpoint."""
+    folder = cfg.train.output_dir
+    if comm.is_main_process():
+        remove_unfinished(folder)
+    if resume:
+        saved = checkpointer.resume()
+        if saved is not None:
+            return saved
+        logger.info("There is no checkpoint in %s to resume from.", folder)
+    elif checkpointer.has_checkpoint():
+        logger.warning(
+            "%s holds an earlier run (%s). This one starts anew and will overwrite files of the "
+            "same name; to go on with the earlier one, stop this and add --resume.",
+            folder,
+            checkpointer.get_checkpoint_file(),
+        )
+    if cfg.train.init_checkpoint:
+        return checkpointer.load_for(
+            "initialize",
+            cfg.train.init_checkpoint,
+            prefer_average=cfg.train.ema.evaluate != "model",
+        )
+    logger.info("Training starts from scratch (train.init_checkpoint is empty).")
+    return {}
+
+
+def _train(trainer: Trainer, start: int, max_iter: int, checkpointer: AtomicCheckpointer) -> None:
+    if start >= max_iter:
+        logger.info("All %d iterations are done; only the evaluation is repeated.", max_iter)
+    else:
+        logger.info("Training from iteration %d to %d.", start, max_iter)
+    try:
+        trainer.train(start, max_iter)
+    except TrainingInterrupted as ending:
+        logger.warning("%s", ending)
+        raise
+    except Exception:
+        last = checkpointer.get_checkpoint_file()
+        logger.exception(
+            "Training failed at iteration %d. %s",
+            trainer.iter,
+            f"The last checkpoint is {last}; --resume goes on from there."
+            if last
+            else "No checkpoint has been saved.",
+        )
+        raise

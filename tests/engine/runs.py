@@ -1,0 +1,114 @@
+"""Runs of the toy configuration, in this process or in one that can be killed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import multiprocessing
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.utils.logger import setup_logger
+from omegaconf import DictConfig
+
+from piip_d2.engine import launch, load_config, set_up_run, train
+from piip_d2.engine.environment import FILE_LOGGER
+from tests.engine.toys import ToyEvaluator
+
+CONFIG = str(Path(__file__).with_name("toy_config.py"))
+
+# What may differ between two equal runs.
+_CLOCKS = ("time", "data_time", "rank_data_time", "eta_seconds", "[metric]max_rss_mb")
+
+# One clean server forks the children, which then need not import anything again.
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["piip_d2.engine", "tests.engine.toys"])
+
+
+@contextlib.contextmanager
+def undone_process_state() -> Iterator[None]:
+    """Undoes at the end what a run changes in its process."""
+    precision = torch.get_float32_matmul_precision()
+    yield
+    for name in ("fvcore", "detectron2", "piip_d2", FILE_LOGGER):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+    # It remembers which handlers it has added.
+    setup_logger.cache_clear()
+    torch.set_float32_matmul_precision(precision)
+    ToyEvaluator.scripted = None
+
+
+def toy_config(folder: Path, *overrides: str) -> DictConfig:
+    """The toy configuration with its output in ``folder``."""
+    return load_config(CONFIG, [*overrides, f"train.output_dir={folder}"])
+
+
+def run_toy(folder: Path, *overrides: str, resume: bool = False) -> dict[str, Any]:
+    """Trains the toy in this process and returns its last metrics."""
+    cfg = toy_config(folder, *overrides)
+    return train(cfg, set_up_run(cfg), resume=resume)
+
+
+def start_toy(folder: Path, *overrides: str, resume: bool = False) -> BaseProcess:
+    """Starts to train the toy in a process of its own; its output goes to ``screen.txt``."""
+    process = _CONTEXT.Process(target=_run_quietly, args=(folder, overrides, resume))
+    process.start()
+    return process
+
+
+def run_toy_in_two_processes(folder: Path, *overrides: str, resume: bool = False) -> None:
+    """Trains the toy in two processes that were started as torchrun does it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    group = [
+        _CONTEXT.Process(target=_run_as_rank, args=(rank, port, folder, overrides, resume))
+        for rank in range(2)
+    ]
+    for process in group:
+        process.start()
+    for process in group:
+        process.join()
+    assert [process.exitcode for process in group] == [0, 0], (folder / "screen.txt").read_text()
+
+
+def metric_lines(folder: Path) -> list[dict[str, Any]]:
+    """The lines of ``metrics.json`` without what depends on the clock."""
+    lines = (folder / "metrics.json").read_text().splitlines()
+    entries = [json.loads(line) for line in lines]
+    return [{k: v for k, v in entry.items() if k not in _CLOCKS} for entry in entries]
+
+
+def _run_as_rank(
+    rank: int, port: int, folder: Path, overrides: Sequence[str], resume: bool
+) -> None:
+    os.environ.update(
+        RANK=str(rank),
+        WORLD_SIZE="2",
+        LOCAL_RANK=str(rank),
+        LOCAL_WORLD_SIZE="2",
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+    )
+    # The number of processes is torchrun's, not this one.
+    launch(_run_quietly, 1, args=(folder, overrides, resume))
+
+
+def _run_quietly(folder: Path, overrides: Sequence[str], resume: bool) -> None:
+    torch.set_num_threads(1)
+    # A child of the server inherits its way of starting processes, which is slow for workers.
+    multiprocessing.set_start_method("fork", force=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (
+        open(folder / "screen.txt", "a") as screen,
+        contextlib.redirect_stdout(screen),
+        contextlib.redirect_stderr(screen),
+    ):
+        run_toy(folder, *overrides, resume=resume)

@@ -1,0 +1,67 @@
+"""The machine and the process of a run."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+import piip_d2
+from piip_d2.engine.environment import environment_report, resolve_device, set_up_run
+from tests.engine.runs import toy_config
+
+
+def test_report_is_fit_for_a_bug_report() -> None:
+    report = environment_report()
+    for word in (f"piip_d2 {piip_d2.__version__}", "compiled operators: ", "PyTorch", "Python"):
+        assert word in report
+
+
+def test_automatic_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", bool)
+    assert resolve_device("auto") == resolve_device("cpu") == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", "yes".isalpha)
+    assert resolve_device("auto") == "cuda"
+
+
+def test_gpu_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", bool)
+    message = "train.device=cuda asks for a GPU, but PyTorch sees none.*use train.device=cpu"
+    with pytest.raises(ValueError, match=message):
+        resolve_device("cuda")
+
+
+def test_gpu_beyond_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", "yes".isalpha)
+    monkeypatch.setattr(torch.cuda, "device_count", "x".__len__)
+    assert resolve_device("cuda:0") == "cuda:0"
+    with pytest.raises(ValueError, match=r"cuda:1 is not there: this machine has 1 GPU\(s\)"):
+        resolve_device("cuda:1")
+
+
+def test_unknown_device() -> None:
+    with pytest.raises(ValueError, match="must be auto, cpu or cuda, got 'gpu'"):
+        resolve_device("gpu")
+
+
+def test_set_up_prepares_the_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "folder"
+    cfg = toy_config(folder, "train.seed=-1", "train.device=auto")
+    cfg.train.float32_matmul_precision = "high"
+    text = set_up_run(cfg)
+    assert cfg.train.seed >= 0
+    assert f"seed: {cfg.train.seed}" in text
+    assert (folder / "config.yaml").read_text() == text
+    assert cfg.train.device in ("cpu", "cuda")
+    assert torch.get_float32_matmul_precision() == "high"
+    logging.getLogger("piip_d2.engine").warning("seen")
+    log = (folder / "log.txt").read_text()
+    assert "compiled operators" in log and "seen" in log
+
+
+def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="train.output_dir=.*file/runs cannot be made"):
+        set_up_run(toy_config(tmp_path / "file" / "runs"))

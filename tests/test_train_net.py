@@ -1,0 +1,192 @@
+"""The training script, from its command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+import piip_d2
+from piip_d2.data import register_coco_json
+from tests.engine.runs import CONFIG as TOY
+from tests.engine.runs import undone_process_state
+
+if TYPE_CHECKING:
+    from tests.conftest import TinyCoco
+
+ROOT = Path(__file__).resolve().parent.parent
+QUICK = "configs/quick/mask_rcnn_scenes.py"
+
+
+@pytest.fixture(autouse=True)
+def _undone_process_state() -> Iterator[None]:
+    with undone_process_state():
+        yield
+
+
+def _run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    """Runs the script in this process, which has done the imports."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["train_net.py", *arguments])
+    runpy.run_path("train_net.py", run_name="__main__")
+
+
+def _losses(folder: Path) -> list[float]:
+    lines = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+    return [line["total_loss"] for line in lines if "total_loss" in line]
+
+
+def _piip_arguments(data: TinyCoco, folder: Path) -> list[str]:
+    """A small PIIP with every option that touches the training step, on four tiny images."""
+    return [
+        f"data.train={data.json_file}",
+        f"data.val={data.json_file}",
+        f"data.images={data.image_root}",
+        "dataloader.train.total_batch_size=2",
+        "dataloader.train.num_workers=0",
+        "dataloader.test.num_workers=0",
+        "train.max_iter=4",
+        "train.checkpointer.period=2",
+        "train.log_period=1",
+        "train.ema.enabled=True",
+        "train.accumulate=2",
+        "train.activation_checkpointing=True",
+        f"train.output_dir={folder}",
+    ]
+
+
+def test_version_describes_the_environment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _run(monkeypatch, "--version")
+    screen = capsys.readouterr().out
+    assert f"piip_d2 {piip_d2.__version__}" in screen
+    assert "PyTorch" in screen
+
+
+def test_trains_and_evaluates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _run(monkeypatch, "--config-file", TOY, "--num-gpus", "0", f"train.output_dir={tmp_path}")
+    names = {path.name for path in tmp_path.iterdir()}
+    expected = {"config.yaml", "log.txt", "metrics.json", "results.json", "last_checkpoint"}
+    assert expected | {"model_final.pth", "model_best.pth"} <= names
+    results = json.loads((tmp_path / "results.json").read_text())
+    capsys.readouterr()
+    _run(
+        monkeypatch,
+        "--config-file",
+        str(tmp_path / "config.yaml"),
+        "--eval-only",
+        f"train.init_checkpoint={tmp_path}/model_final.pth",
+        f"train.output_dir={tmp_path}/evaluation",
+    )
+    assert json.loads((tmp_path / "evaluation" / "results.json").read_text()) == results
+    assert "copypaste: Task: bbox" in capsys.readouterr().out
+
+
+def test_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["--config-file", TOY, "--resume", f"train.output_dir={tmp_path}"]
+    _run(monkeypatch, *arguments, "train.max_iter=8")
+    _run(monkeypatch, *arguments, "train.max_iter=12")
+    assert len(_losses(tmp_path)) == 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config-file", "nowhere.py"], "error: the config file nowhere.py does not exist"),
+        (["--config-file", TOY, "tarin.max_iter=2"], "did you mean train.max_iter"),
+        (["--config-file", TOY, "train.max_iter=2", "--resume"], "must stand before all key=val"),
+        (["--config-file", TOY, "train.amp.dtype=int8", "train.amp.enabled=True"], "amp.dtype mus"),
+        (["--config-file", TOY, "--num-machines", "2"], "--num-machines > 1 needs --dist-url"),
+        (["--config-file", TOY, "train.init_checkpoint=x.pth"], "checkpoint x.pth does not exist"),
+    ],
+)
+def test_mistake_ends_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit) as ending:
+        _run(monkeypatch, *arguments, f"train.output_dir={tmp_path}")
+    assert str(ending.value.code).startswith("error: ")
+    assert message in str(ending.value.code)
+    assert "\n" not in str(ending.value.code)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_gpu_where_there_is_none_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit, match="train.device=cuda asks for a GPU, but PyTorch sees"):
+        _run(monkeypatch, "--config-file", TOY, "train.device=cuda", f"train.output_dir={tmp_path}")
+    # How it came to that is in the log for those who want to know.
+    assert "Traceback" in (tmp_path / "log.txt").read_text()
+
+
+def test_data_of_other_classes_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_coco: TinyCoco
+) -> None:
+    register_coco_json("train_net_test", tiny_coco.json_file, tiny_coco.image_root)
+    arguments = ["--config-file", QUICK, "--num-gpus", "0", f"train.output_dir={tmp_path}"]
+    # Only the names are changed, and not the number of classes.
+    names = [f"dataloader.{split}.dataset.names=train_net_test" for split in ("train", "test")]
+    message = "data have 2 classes .*red.*but model.roi_heads.num_classes is 4; give the data as"
+    with pytest.raises(SystemExit, match=message):
+        _run(monkeypatch, *arguments, *names)
+
+
+def test_piip_resumes_to_the_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_coco: TinyCoco
+) -> None:
+    arguments = ["--config-file", QUICK, "--num-gpus", "0"]
+    _run(monkeypatch, *arguments, *_piip_arguments(tiny_coco, tmp_path))
+    whole = _losses(tmp_path)
+    final = torch.load(tmp_path / "model_final.pth", weights_only=True)
+    metadata = final["metadata"]
+    assert metadata["class_names"] == ["red", "blue"]
+    assert metadata["channel_order"] == "RGB"
+    assert len(metadata["resolutions"]) == 3
+    for name in ("model_0000003.pth", "model_final.pth"):
+        (tmp_path / name).unlink()
+    (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
+    _run(monkeypatch, *arguments, "--resume", *_piip_arguments(tiny_coco, tmp_path))
+    assert _losses(tmp_path) == whole
+    resumed = torch.load(tmp_path / "model_final.pth", weights_only=True)
+    for name, weight in final["ema"]["weights"].items():
+        assert torch.equal(weight, resumed["ema"]["weights"][name]), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["--num-gpus 2", "torchrun"])
+def test_piip_on_two_cpu_processes(tmp_path: Path, tiny_coco: TinyCoco, launcher: str) -> None:
+    command = [sys.executable]
+    if launcher == "torchrun":
+        command += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += ["train_net.py", "--config-file", QUICK]
+    if launcher != "torchrun":
+        command += launcher.split()
+    command += _piip_arguments(tiny_coco, tmp_path)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    result = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert len(_losses(tmp_path)) == 4
+    assert "Process 2 of 2 on cpu" in (tmp_path / "log.txt.rank1").read_text()
+
+
+@pytest.mark.slow
+def test_published_config_starts_on_a_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_coco: TinyCoco
+) -> None:
+    config = "configs/mask_rcnn/piip_tsb_1120_896_448_1x.py"
+    small = ["train.max_iter=2", "dataloader.train.total_batch_size=1", "train.accumulate=1"]
+    arguments = _piip_arguments(tiny_coco, tmp_path)
+    _run(monkeypatch, "--config-file", config, "--num-gpus", "0", *arguments, *small)
+    assert len(_losses(tmp_path)) == 2
