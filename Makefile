@@ -15,7 +15,7 @@ $(error DATA=$(DATA) is unknown: choose DATA=trees or DATA=scenes)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint clean
+.PHONY: help install demo test bench lint clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1  /p' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ demo: $(STAMP)  ## train, evaluate and draw a small detector; DATA=trees (defaul
 
 test: $(STAMP)  ## run the tests, but for those marked slow
 	$(BIN)/python -m pytest
+
+bench: $(STAMP)  ## compare the speed of PIIP with that of a single ViT
+	$(BIN)/python benchmarks/backbone_speed.py --output benchmarks/results/backbone_speed.json
 
 lint: $(STAMP)  ## check format, style, types, docstrings and spelling
 	$(BIN)/ruff format --check .
