@@ -98,6 +98,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Prints the comparison that the command line asks for, and writes it where that is said."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

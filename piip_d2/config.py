@@ -29,5 +29,6 @@ def add_piip_config(cfg: CfgNode) -> None:
     piip.MERGE = "conv"
     piip.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
     piip.SIZE_DIVISIBILITY = 224
+    piip.SQUARE_SIZE = 0  # 0 pads to no square
     piip.USE_ACT_CHECKPOINT = False
     cfg.MODEL.PIIP = piip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from piip_d2.checkpoint.renaming import Rule, rename_keys
+
+logger = logging.getLogger(__name__)
 
 
 def _index(group: str) -> str:
@@ -85,10 +88,34 @@ def convert_backbone_state_dict(
 
     Raises:
         KeyError: If a name is unknown.
+        ValueError: If the fourth branch is neither the one of the configuration nor the one that
+            the released class builds instead.
     """
+    _log_fourth_branch(state_dict, backbone_cfg)
     kept = {
         key.removeprefix("backbone."): tensor
         for key, tensor in state_dict.items()
         if not (backbone_cfg.get("is_dino") and key.removeprefix("backbone.").startswith("fpn1."))
     }
     return rename_keys(kept, BACKBONE_RULES)
+
+
+def _log_fourth_branch(state_dict: Mapping[str, Tensor], backbone_cfg: Mapping[str, Any]) -> None:
+    """Says which of the two networks with four branches the weights are of."""
+    for prefix in ("", "backbone."):
+        patches = state_dict.get(f"{prefix}branch4.patch_embed.proj.weight")
+        if patches is None or patches.dim() != 4 or "branch4" not in backbone_cfg:
+            continue
+        width = patches.shape[0]
+        wanted, released = (backbone_cfg[name].get("embed_dim") for name in ("branch4", "branch3"))
+        if width not in (wanted, released):
+            raise ValueError(
+                f"the fourth branch of these weights has {width} channels, but the configuration "
+                f"has {wanted} (or {released}, where the released class built it from the third "
+                "branch's arguments); give the configuration that belongs to the weights"
+            )
+        if width != wanted:
+            logger.warning(
+                "These weights are of a network as released: its fourth branch has the sizes of "
+                'the third. Build it with four_branch="as_released".'
+            )

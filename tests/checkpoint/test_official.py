@@ -166,6 +166,7 @@ def test_unknown_key_is_refused() -> None:
     [
         ({"type": "ResNet"}, "type must be one of"),
         ({"branch1": {"pretrained": "other"}}, "only branches of the DeiT family"),
+        ({"interact_attn_type": "defrom"}, "interact_attn_type must be one of .*'deform'"),
     ],
 )
 def test_unknown_parts_are_refused(change: dict[str, object], message: str) -> None:
@@ -177,6 +178,17 @@ def test_unknown_parts_are_refused(change: dict[str, object], message: str) -> N
 def test_unknown_four_branch_mode_is_refused() -> None:
     with pytest.raises(ValueError, match="four_branch must be one of"):
         build_from_official(load_case("two_branch_dino").config, four_branch="fixed")
+
+
+def test_fourth_branch_is_told_from_the_weights(caplog: pytest.LogCaptureFixture) -> None:
+    config = {"branch3": {"embed_dim": 6}, "branch4": {"embed_dim": 3}}
+    name = "branch4.patch_embed.proj.weight"
+    convert_backbone_state_dict({name: torch.zeros(3, 3, 16, 16)}, config)
+    assert not caplog.records
+    convert_backbone_state_dict({f"backbone.{name}": torch.zeros(6, 3, 16, 16)}, config)
+    assert 'Build it with four_branch="as_released"' in caplog.text
+    with pytest.raises(ValueError, match=r"has 5 channels, but the configuration has 3 \(or 6"):
+        convert_backbone_state_dict({name: torch.zeros(5, 3, 16, 16)}, config)
 
 
 @pytest.mark.parametrize(

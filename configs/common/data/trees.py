@@ -3,10 +3,17 @@
 import detectron2.data.transforms as T
 from detectron2.config import LazyCall as L
 
-from .detection import detection_dataloader
+from .detection import detection_dataloader, set_image_size
 
 dataloader = detection_dataloader(
-    train="trees_train", test="trees_val", total_batch_size=4, with_masks=False, num_workers=2
+    train="trees_train", test="trees_val", total_batch_size=8, with_masks=False, num_workers=2
 )
-# Seen from above, a tree has no up and down.
-dataloader.train.mapper.augmentations.append(L(T.RandomFlip)(horizontal=False, vertical=True))
+set_image_size(dataloader, long_side=400, short_side=400)
+# There are 34 photographs only: each gives many views. Seen from above, a tree has no up and down.
+dataloader.train.mapper.augmentations += [
+    L(T.RandomFlip)(horizontal=False, vertical=True),
+    L(T.RandomRotation)(angle=[0, 90], sample_style="choice"),
+    L(T.RandomBrightness)(intensity_min=0.75, intensity_max=1.3),
+    L(T.RandomContrast)(intensity_min=0.75, intensity_max=1.3),
+    L(T.RandomCrop)(crop_type="absolute", crop_size=[256, 256]),
+]

@@ -13,6 +13,7 @@ from piip_d2.modeling.backbone.merge import BranchMerge, LightBranchMerge
 from piip_d2.modeling.backbone.network import PIIPNetwork
 from piip_d2.modeling.backbone.patch_embed import ConvStem, PatchEmbed
 from piip_d2.modeling.backbone.presets import VIT_PRESETS, build_vit_branch
+from piip_d2.modeling.backbone.timm_stem import TimmStem
 from piip_d2.modeling.backbone.vit import ViTBranch
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "LightBranchMerge",
     "PIIPNetwork",
     "PatchEmbed",
+    "TimmStem",
     "ViTBranch",
     "build_interactions",
     "build_network",

@@ -70,7 +70,15 @@ class PIIP(PIIPNetwork, Backbone):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
         """Reads the keys that :func:`piip_d2.config.add_piip_config` adds."""
+        if "PIIP" not in cfg.MODEL:
+            raise ValueError(
+                "the config has no MODEL.PIIP; call piip_d2.config.add_piip_config(cfg) first"
+            )
         piip = cfg.MODEL.PIIP
+        lists = ("BRANCHES", "IMG_SIZES", "WINDOW_SIZES", "DROP_PATH_RATES")
+        lengths = {f"MODEL.PIIP.{name}": len(piip[name]) for name in lists}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"these lists need one entry per branch each, got lengths {lengths}")
         branches = [
             build_vit_branch(
                 preset,
@@ -104,6 +112,7 @@ class PIIP(PIIPNetwork, Backbone):
                 use_act_checkpoint=piip.USE_ACT_CHECKPOINT,
             ),
             "size_divisibility": piip.SIZE_DIVISIBILITY,
+            "square_size": piip.SQUARE_SIZE,
         }
 
     def output_shape(self) -> dict[str, ShapeSpec]:

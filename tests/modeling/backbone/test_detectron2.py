@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from detectron2.config import CfgNode, LazyCall, get_cfg, instantiate
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, build_backbone
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from detectron2.structures import ImageList
@@ -50,6 +51,15 @@ def test_registered_and_buildable_from_yacs(name: str) -> None:
     for feature, shape in backbone.output_shape().items():
         side = 448 // shape.stride
         assert outputs[feature].shape == (1, shape.channels, side, side)
+
+
+def test_mistakes_in_yacs_keys() -> None:
+    with pytest.raises(ValueError, match=r"call piip_d2.config.add_piip_config\(cfg\) first"):
+        PIIP.from_config(get_cfg(), ShapeSpec(channels=3))
+    cfg = yacs_config("PIIP")
+    cfg.MODEL.PIIP.WINDOW_SIZES = [14, 14]
+    with pytest.raises(ValueError, match=r"one entry per branch each, .*WINDOW_SIZES': 2"):
+        build_backbone(cfg)
 
 
 def test_default_yacs_model_is_tsb() -> None:
