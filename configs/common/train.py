@@ -15,8 +15,10 @@ train = dict(
     device="auto",
     # Name of a list of overrides in `presets`; what is typed on the command line comes on top.
     preset="",
+    # Filled in when a preset is applied, which happens once.
+    applied_preset="",
     presets=dict(
-        # A batch of 16 on one GPU: 2 images at a time, gradients of 8 batches summed up.
+        # A batch of 16 on one GPU: 2 images at a time, gradients of 8 batches averaged.
         one_gpu=[
             "dataloader.train.total_batch_size=2",
             "train.accumulate=8",

@@ -13,7 +13,40 @@ from torch import Tensor, nn
 _NUM_GROUPS = 32
 
 
-class BranchMerge(nn.Module):
+class _Merge(nn.Module):
+    """Projects the map of every branch, resizes it to the finest grid, and adds them up."""
+
+    def __init__(self, projections: Sequence[nn.Module], out_dim: int) -> None:
+        super().__init__()
+        self.out_dim = out_dim
+        self.projections = nn.ModuleList(projections)
+        # 0-dimensional, since the recipe's weight decay spares vectors but not these.
+        self.weights = nn.ParameterList(nn.Parameter(torch.ones(())) for _ in projections)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Merges the maps of all branches.
+
+        Args:
+            maps: One (B, C, H, W) per branch, ascending in resolution.
+
+        Returns:
+            (B, out_dim, H, W) on the grid of the last map.
+
+        Raises:
+            ValueError: If the number of maps is not that of the branches.
+        """
+        count = len(self.projections)
+        if len(maps) != count:
+            raise ValueError(f"the merge was built for {count} branches, got {len(maps)}")
+        grid = maps[-1].shape[-2:]
+        terms = [
+            weight * _resize(projection(x), grid)
+            for x, projection, weight in zip(maps, self.projections, self.weights, strict=True)
+        ]
+        return functools.reduce(torch.add, terms)
+
+
+class BranchMerge(_Merge):
     """Projects every branch with two 3x3 convolutions and adds them up on the finest grid.
 
     This is the form of all released detection models.
@@ -27,25 +60,12 @@ class BranchMerge(nn.Module):
     """
 
     def __init__(self, dims: Sequence[int], out_dim: int | None = None) -> None:
-        super().__init__()
-        self.out_dim = dims[0] if out_dim is None else out_dim
-        _check_groups(self.out_dim)
-        self.projections = nn.ModuleList(_conv_projection(dim, self.out_dim) for dim in dims)
-        self.weights = _scalar_weights(len(dims))
-
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Merges the maps of all branches.
-
-        Args:
-            maps: One (B, C, H, W) per branch, ascending in resolution.
-
-        Returns:
-            (B, out_dim, H, W) on the grid of the last map.
-        """
-        return _weighted_sum(maps, self.projections, self.weights)
+        width = dims[0] if out_dim is None else out_dim
+        _check_groups(width)
+        super().__init__([_conv_projection(dim, width) for dim in dims], width)
 
 
-class LightBranchMerge(nn.Module):
+class LightBranchMerge(_Merge):
     """Projects every branch with one linear layer and adds them up on the finest grid.
 
     With this form the published costs of the detectors were counted.
@@ -60,39 +80,14 @@ class LightBranchMerge(nn.Module):
     """
 
     def __init__(self, dims: Sequence[int], out_dim: int | None = None) -> None:
-        super().__init__()
-        self.out_dim = dims[0] if out_dim is None else out_dim
-        for dim in (*dims, self.out_dim):
+        width = dims[0] if out_dim is None else out_dim
+        for dim in (*dims, width):
             _check_groups(dim)
-        self.projections = nn.ModuleList(
-            _linear_projection(dim, self.out_dim, keep=index == 0 and dim == self.out_dim)
+        projections = [
+            _linear_projection(dim, width, keep=index == 0 and dim == width)
             for index, dim in enumerate(dims)
-        )
-        self.weights = _scalar_weights(len(dims))
-
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Merges the maps of all branches.
-
-        Args:
-            maps: One (B, C, H, W) per branch, ascending in resolution.
-
-        Returns:
-            (B, out_dim, H, W) on the grid of the last map.
-        """
-        return _weighted_sum(maps, self.projections, self.weights)
-
-
-def _weighted_sum(
-    maps: Sequence[Tensor], projections: nn.ModuleList, weights: nn.ParameterList
-) -> Tensor:
-    if len(maps) != len(projections):
-        raise ValueError(f"the merge was built for {len(projections)} branches, got {len(maps)}")
-    grid = maps[-1].shape[-2:]
-    terms = [
-        weight * _resize(projection(x), grid)
-        for x, projection, weight in zip(maps, projections, weights, strict=True)
-    ]
-    return functools.reduce(torch.add, terms)
+        ]
+        super().__init__(projections, width)
 
 
 def _resize(x: Tensor, grid: Sequence[int]) -> Tensor:
@@ -124,11 +119,6 @@ def _linear_projection(dim: int, out_dim: int, *, keep: bool) -> nn.Sequential:
     trunc_normal_(linear.weight, std=0.02)
     nn.init.zeros_(linear.get_parameter("bias"))
     return nn.Sequential(nn.GroupNorm(_NUM_GROUPS, dim), linear, nn.GroupNorm(_NUM_GROUPS, out_dim))
-
-
-def _scalar_weights(count: int) -> nn.ParameterList:
-    # 0-dimensional, since the recipe's weight decay spares vectors but not these.
-    return nn.ParameterList(nn.Parameter(torch.ones(())) for _ in range(count))
 
 
 def _check_groups(dim: int) -> None:
