@@ -15,7 +15,7 @@ from pathlib import Path
 
 from detectron2.utils.logger import setup_logger
 
-from piip_d2.predictor import Predictor
+from piip_d2.predictor import Predictor, choose_device
 from piip_d2.visualization.detection_run import (
     Detection,
     detect,
@@ -48,7 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     setup_logger(name="fvcore")
     try:
         window = None if args.output else Window("predictions; q to quit")
-        predictor = Predictor(args.config_file, device=args.device, overrides=args.opts)
+        predictor = Predictor(
+            args.config_file,
+            device=choose_device(args.device, "--device"),
+            overrides=args.opts,
+            score_threshold=args.confidence_threshold,
+        )
         run = run_on_images if args.input else run_on_video
         if run(predictor, args, window) == 0:
             raise ValueError("nothing could be read: there are no results")
@@ -63,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Reads the command line; a mistake in it ends the program with a sentence."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -78,7 +84,10 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "where OpenCV and the machine have windows",
     )
     parser.add_argument(
-        "--confidence-threshold", type=float, default=0.5, help="lowest score drawn and written"
+        "--confidence-threshold",
+        type=_score,
+        default=0.5,
+        help="lowest score drawn and written, from 0 to 1",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     parser.add_argument("--opts", nargs="*", default=[], metavar="KEY=VALUE", help="of the config")
@@ -87,6 +96,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def run_on_images(predictor: Predictor, args: argparse.Namespace, window: Window | None) -> int:
+    """Shows or writes what is found in images; returns the number of images done."""
     images = find_images(args.input)
     detections = detect(predictor, read_sources(images), args.confidence_threshold)
     if window:
@@ -107,6 +117,7 @@ def run_on_images(predictor: Predictor, args: argparse.Namespace, window: Window
 
 
 def run_on_video(predictor: Predictor, args: argparse.Namespace, window: Window | None) -> int:
+    """Shows or writes what is found in a video or a camera; returns the number of frames done."""
     with VideoReader(0 if args.webcam else args.video_input) as reader:
         frames = number_frames(reader, reader.name)
         detections = detect(predictor, frames, args.confidence_threshold)
@@ -126,12 +137,24 @@ def run_on_video(predictor: Predictor, args: argparse.Namespace, window: Window 
 
 
 def show(detections: Iterable[Detection], window: Window, wait_ms: int) -> int:
+    """Shows drawings one by one until the window is closed; returns how many it showed."""
     num_shown = 0
     for detection in detections:
         num_shown += 1
         if not window.show(detection.drawing, wait_ms):
             break
     return num_shown
+
+
+def _score(text: str) -> float:
+    try:
+        score = float(text)
+    except ValueError:
+        score = float("nan")
+    # False for "nan" too.
+    if not 0.0 <= score <= 1.0:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, got {text!r}")
+    return score
 
 
 if __name__ == "__main__":

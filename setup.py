@@ -83,6 +83,7 @@ setup(
         "pillow>=9.1",
         "pycocotools>=2.0.6",
         "setuptools<82",  # the last with pkg_resources, which detectron2.model_zoo imports
+        "tabulate>=0.8.3",
         "yacs>=0.1.8",
     ],
     **extension(),

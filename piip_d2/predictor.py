@@ -17,8 +17,14 @@ from detectron2.data import transforms as T
 from detectron2.structures import Instances
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from PIL import Image
+from torch import nn
 
-from piip_d2.data.image_reading import read_image, to_8_bits, upright_pixels
+from piip_d2.data.image_reading import (
+    UnusableImageError,
+    read_image,
+    to_8_bits,
+    upright_pixels,
+)
 from piip_d2.engine.checkpointer import AtomicCheckpointer
 from piip_d2.engine.config import load_config
 from piip_d2.engine.environment import resolve_device
@@ -44,6 +50,9 @@ class Predictor:
         checkpoint: The weights; "" takes the config's ``train.init_checkpoint``.
         device: A device of PyTorch; "auto" is the GPU where there is one, else the CPU.
         overrides: Changes to the config, such as ``"model.roi_heads.num_classes=3"``.
+        score_threshold: Lowest score of interest. Where the model itself keeps only higher ones
+            (``test_score_thresh``), it is told to keep these too, as far as its number of
+            detections per image allows. None leaves the model as it is.
 
     Raises:
         FileNotFoundError: If there is no such config.
@@ -69,12 +78,13 @@ class Predictor:
         *,
         device: str | torch.device = "auto",
         overrides: Sequence[str] = (),
+        score_threshold: float | None = None,
     ) -> None:
         if isinstance(config, DictConfig):
             self.cfg = apply_overrides(copy.deepcopy(config), overrides)
         else:
             self.cfg = load_config(str(config), overrides)
-        self.device = torch.device(resolve_device(str(device)))
+        self.device = choose_device(str(device))
         mapper = OmegaConf.select(self.cfg, "dataloader.test.mapper")
         if mapper is None:
             raise ValueError(
@@ -84,6 +94,8 @@ class Predictor:
         self._image_format: ChannelOrder = mapper.get("image_format", "RGB")
         self._augmentations = T.AugmentationList(instantiate(mapper.augmentations))
         self.model = instantiate(self.cfg.model).to(self.device).eval()
+        if score_threshold is not None:
+            _lower_score_thresholds(self.model, score_threshold)
 
         checkpoint = str(checkpoint or OmegaConf.select(self.cfg, "train.init_checkpoint") or "")
         metadata: dict[str, Any] = {}
@@ -110,7 +122,8 @@ class Predictor:
             The detections, on the CPU, in pixels of ``image`` (a file's upright).
 
         Raises:
-            ValueError: If the image is not there, cannot be read or is too elongated.
+            UnusableImageError: If the image is not there, cannot be read or is too elongated.
+            ValueError: If it is an array of another shape.
             TypeError: If it is none of these.
         """
         return self.predict_batch([image], channel_order=channel_order)[0]
@@ -132,7 +145,7 @@ class Predictor:
         try:
             self._augmentations(augmented)
         except ValueError as error:
-            raise ValueError(
+            raise UnusableImageError(
                 f"an image of {width} x {height} pixels cannot be resized as the config's "
                 f"dataloader.test.mapper.augmentations want it ({error}); crop it to a less "
                 "elongated shape"
@@ -157,6 +170,26 @@ class Predictor:
         return names, ids
 
 
+def choose_device(name: str, setting: str = "device") -> torch.device:
+    """Finds the device of a name.
+
+    Args:
+        name: A device as PyTorch names it; "auto" is the GPU where there is one, else the CPU.
+        setting: What errors call the place where the name was given.
+
+    Returns:
+        The device.
+
+    Raises:
+        ValueError: If the machine has no such device.
+    """
+    try:
+        return torch.device(resolve_device(name))
+    except ValueError as error:
+        # Its sentences are about the setting of a training run.
+        raise ValueError(str(error).replace("train.device", setting)) from error
+
+
 def to_rgb(image: ImageLike, channel_order: ChannelOrder = "RGB") -> np.ndarray:
     """Brings an image into the one form that the detector takes: upright, RGB, 8 bits.
 
@@ -172,7 +205,8 @@ def to_rgb(image: ImageLike, channel_order: ChannelOrder = "RGB") -> np.ndarray:
         Array of shape ``(H, W, 3)`` in uint8.
 
     Raises:
-        ValueError: If the image is not there, cannot be read or has an unusable shape.
+        ValueError: If the image is not there, cannot be read (both `UnusableImageError`) or has
+            an unusable shape.
         TypeError: If it is none of these.
     """
     if channel_order not in ("RGB", "BGR"):
@@ -186,6 +220,15 @@ def to_rgb(image: ImageLike, channel_order: ChannelOrder = "RGB") -> np.ndarray:
     raise TypeError(
         f"an image must be a path, a Pillow image or a numpy array, got {type(image).__name__}"
     )
+
+
+def _lower_score_thresholds(model: nn.Module, threshold: float) -> None:
+    """Lets the heads of Detectron2's detectors, all stages of a cascade, keep lower scores."""
+    name = "test_score_thresh"
+    for module in model.modules():
+        own = getattr(module, name, None)
+        if isinstance(own, int | float) and own > threshold:
+            setattr(module, name, threshold)
 
 
 def _array_to_rgb(pixels: np.ndarray, channel_order: ChannelOrder) -> np.ndarray:

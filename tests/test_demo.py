@@ -99,10 +99,56 @@ def test_threshold_holds_for_drawing_and_results(
     checkpoint: Path, images: Path, tmp_path: Path
 ) -> None:
     arguments = ("--input", images / "more", "--output", tmp_path / "drawn")
-    assert _run(checkpoint, *arguments, threshold=1.1) == 0
+    assert _run(checkpoint, *arguments, threshold=1.0) == 0
     assert json.loads((tmp_path / "drawn/predictions.json").read_text()) == []
     original = np.asarray(Image.open(images / "more/x.png"))
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "drawn/x.png")), original)
+
+
+def test_threshold_below_that_of_the_model(checkpoint: Path, images: Path, tmp_path: Path) -> None:
+    arguments = ("--input", images / "more", "--output", tmp_path / "drawn")
+    strict = "model.roi_heads.box_predictor.test_score_thresh=0.99"
+    opts = ("--opts", strict, f"train.init_checkpoint={checkpoint}")
+    command = ["--config-file", CONFIG, "--device", "cpu", *arguments]
+    assert demo.main([*map(str, command), "--confidence-threshold", "0.01", *opts]) == 0
+    assert json.loads((tmp_path / "drawn/predictions.json").read_text())
+
+
+@pytest.mark.parametrize("threshold", ["1.5", "-0.1", "nan", "half"])
+def test_threshold_is_a_score(
+    threshold: str, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        _run(checkpoint, "--input", "x.jpg", f"--confidence-threshold={threshold}")
+    message = f"--confidence-threshold: must be a number from 0 to 1, got '{threshold}'"
+    assert message in capsys.readouterr().err
+
+
+def test_image_that_the_model_cannot_take_is_skipped(
+    checkpoint: Path, images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Image.new("RGB", (5000, 1)).save(images / "more" / "line.png")
+    arguments = ("--input", images / "more", "--output", tmp_path / "drawn")
+    assert _run(checkpoint, *arguments) == 0
+    assert "line.png is skipped: an image of 5000 x 1 pixels" in caplog.text
+    assert "1 of 2 images skipped" in caplog.text
+
+
+def test_error_of_the_model_is_no_matter_of_the_image(
+    checkpoint: Path,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(predictor: object, image: object) -> None:
+        raise ValueError("a mistake in the model")
+
+    monkeypatch.setattr(demo.Predictor, "__call__", fail)
+    arguments = ("--input", images / "more", "--output", tmp_path / "drawn")
+    assert _run(checkpoint, *arguments) == 1
+    assert "a mistake in the model" in caplog.text
+    assert "is skipped" not in caplog.text
 
 
 def test_output_file_for_a_single_image(checkpoint: Path, images: Path, tmp_path: Path) -> None:
@@ -146,7 +192,7 @@ def test_interruption_keeps_what_was_found(
         (["--input", "{images}/*.*", "--output", "o.png"], "one file for 3 drawings"),
         (["--input", "{images}/more", "--output", "{images}/more"], "overwrite an input image"),
         (["--video-input", "nothing.mp4", "--output", "o"], "no video file nothing.mp4"),
-        (["--input", "{images}", "--output", "o", "--device", "gpu"], "got 'gpu'"),
+        (["--input", "{images}", "--output", "o", "--device", "gpu"], "--device must be"),
         (["--input", "{images}", "--output", "o", "--config-file", "no.py"], "no.py does not"),
     ],
 )

@@ -13,6 +13,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from omegaconf import DictConfig
 from PIL import Image
 
+from piip_d2.data.image_reading import UnusableImageError
 from piip_d2.engine import AtomicCheckpointer
 from piip_d2.predictor import Predictor, to_rgb
 
@@ -88,6 +89,20 @@ def test_all_kinds_of_input_agree(
     assert not torch.equal(predictor(reversed_channels).scores, expected)
 
 
+@pytest.mark.parametrize(("wanted", "expected"), [(0.05, 0.05), (0.7, 0.4), (None, 0.4)])
+def test_thresholds_of_the_model_are_lowered(
+    checkpoint: Path, wanted: float | None, expected: float
+) -> None:
+    overrides = ["model.roi_heads.box_predictor.test_score_thresh=0.4"]
+    predictor = Predictor(CONFIG, checkpoint, overrides=overrides, score_threshold=wanted)
+    assert predictor.model.roi_heads.box_predictor.test_score_thresh == expected
+
+
+def test_device_that_is_not_there(cfg: DictConfig) -> None:
+    with pytest.raises(ValueError, match="^device must be auto, cpu or cuda, got 'gpu'"):
+        Predictor(cfg, device="gpu")
+
+
 def test_model_that_wants_bgr_gets_it(checkpoint: Path, picture: np.ndarray) -> None:
     overrides = ["dataloader.test.mapper.image_format=BGR"]
     swapped = Predictor(CONFIG, checkpoint, overrides=overrides)
@@ -139,7 +154,9 @@ def test_any_size(predictor: Predictor, shape: tuple[int, int]) -> None:
 
 
 def test_too_elongated_an_image(predictor: Predictor) -> None:
-    with pytest.raises(ValueError, match="5000 x 1 pixels cannot be resized .* less elongated"):
+    with pytest.raises(
+        UnusableImageError, match="5000 x 1 pixels cannot be resized .* less elongated"
+    ):
         predictor(np.zeros((1, 5000, 3), np.uint8))
 
 

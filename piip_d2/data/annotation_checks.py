@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeGuard
 
-__all__ = ["AnnotationCheck"]
+__all__ = ["AnnotationCheck", "check_for_masks"]
 
 Entry = dict[str, Any]
 Segmentation = list[list[float]] | dict[str, Any]
@@ -17,21 +17,28 @@ class AnnotationCheck:
     """Yields the annotations that can be used, mended where that is safe, and counts the others.
 
     Args:
-        images: the usable images by their id.
-        category_ids: the ids of the categories.
-        problems: counts of what is wrong, added to.
+        images: The usable images by their id.
+        category_ids: The ids of the categories.
+        problems: Counts of what is wrong, added to.
+        set_aside_unmasked: Whether objects without a mask become crowd regions.
     """
 
     def __init__(
-        self, images: dict[Any, Entry], category_ids: set[int], problems: Counter[str]
+        self,
+        images: dict[Any, Entry],
+        category_ids: set[int],
+        problems: Counter[str],
+        *,
+        set_aside_unmasked: bool = False,
     ) -> None:
         self._images = images
         self._category_ids = category_ids
         self._problems = problems
+        self._set_aside_unmasked = set_aside_unmasked
         self._seen_ids: set[Any] = set()
 
     def __call__(self, entries: Iterable[Any]) -> Iterator[Entry]:
-        """Yield what can be used of a JSON's list of annotations."""
+        """Yields what can be used of a JSON's list of annotations."""
         entries = list(entries)
         # New ids must not meet any that comes later in the list.
         ids = [entry.get("id") for entry in entries if isinstance(entry, dict)]
@@ -76,18 +83,30 @@ class AnnotationCheck:
         if not isinstance(entry.get("area"), int | float):
             # Evaluation sorts objects into small, medium and large by this number.
             mended["area"] = mended["bbox"][2] * mended["bbox"][3]
-        if entry.get("segmentation"):
-            mended["segmentation"] = _usable_segmentation(
-                entry["segmentation"], self._images[entry["image_id"]]
-            )
-        else:
-            mended.pop("segmentation", None)
+        self._mend_mask(mended)
         if entry.get("id") is None or entry["id"] in self._seen_ids:
             self._problems["annotation with no id of its own, given one"] += 1
             mended["id"] = self._next_id
             self._next_id += 1
         self._seen_ids.add(mended["id"])
         return mended
+
+    def _mend_mask(self, entry: Entry) -> None:
+        """Keeps what is usable of a mask, in place; crowds always end up with one."""
+        if entry.get("segmentation"):
+            image = self._images[entry["image_id"]]
+            entry["segmentation"] = _usable_segmentation(entry["segmentation"], image)
+            return
+        entry.pop("segmentation", None)
+        if self._set_aside_unmasked and not entry["iscrowd"]:
+            self._problems["object without a mask, set aside as a crowd region"] += 1
+            entry["iscrowd"] = 1
+        # A crowd is a region to ignore, for which its box will do; the evaluation of masks stops
+        # at anything that has none.
+        if entry["iscrowd"]:
+            left, top, width, height = entry["bbox"]
+            right, bottom = left + width, top + height
+            entry["segmentation"] = [[left, top, right, top, right, bottom, left, bottom]]
 
     def _inside(self, box: list[float], image: Entry) -> list[float]:
         clipped = _clip(box, image)
@@ -96,6 +115,21 @@ class AnnotationCheck:
             return box
         self._problems["box that reached outside its image, clipped"] += 1
         return clipped
+
+
+def check_for_masks(records: Iterable[Entry]) -> None:
+    """Raises an error if there are objects, but none has a mask.
+
+    Args:
+        records: Entries in Detectron2's format.
+    """
+    annotations = [each for record in records for each in record.get("annotations", ())]
+    objects = [each for each in annotations if not each.get("iscrowd", 0)]
+    if objects and not any("segmentation" in each for each in objects):
+        raise ValueError(
+            f"training on masks needs objects that have one, but none of {len(objects)} has. Train "
+            "a detector without masks, or set dataloader.train.mapper.use_instance_mask=False"
+        )
 
 
 def _is_box(box: Any) -> TypeGuard[list[float]]:
@@ -113,7 +147,7 @@ def _clip(box: list[float], image: Entry) -> list[float]:
 
 
 def _usable_segmentation(segmentation: Any, image: Entry) -> Segmentation | None:
-    """Return the polygons that have three points, or the run lengths that fit the image."""
+    """Returns the polygons that have three points, or the run lengths that fit the image."""
     if isinstance(segmentation, list):
         return [polygon for polygon in segmentation if _is_polygon(polygon)] or None
     size = [image["height"], image["width"]]
@@ -125,7 +159,7 @@ def _usable_segmentation(segmentation: Any, image: Entry) -> Segmentation | None
 
 
 def _sum_of_run_lengths(counts: Any) -> int:
-    """Return how many pixels run lengths cover, plain or packed into a string; -1 if damaged."""
+    """Returns how many pixels run lengths cover, plain or packed into a string; -1 if damaged."""
     if isinstance(counts, list):
         return sum(counts) if all(isinstance(n, int) and n >= 0 for n in counts) else -1
     if not isinstance(counts, str):

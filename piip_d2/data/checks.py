@@ -1,6 +1,6 @@
 """Checks of a COCO-format JSON: what cannot be used is an error or a counted warning.
 
-`check_coco` returns a cleaned copy of the JSON's content, so that neither training nor evaluation
+``check_coco`` returns a cleaned copy of the JSON's content, so that neither training nor evaluation
 meets the entries that were left out.
 """
 
@@ -26,18 +26,18 @@ class DatasetSummary:
     """What a data set holds, and what was wrong with it.
 
     Args:
-        json_file: the JSON as given.
-        image_root: the folder of its images.
-        class_names: names of the classes, in the order of their indices from 0.
-        category_ids: their ids in the JSON, in the same order.
-        num_images: images that can be used, with objects or without.
-        num_empty_images: those among them without any object.
-        num_annotations: objects that can be used, groups (crowds) left out.
-        num_crowds: groups of objects under one annotation.
-        num_masks: objects that come with a mask.
-        num_run_length_masks: masks given as run lengths rather than polygons.
-        problems: how often which thing was found wrong.
-        image_files: file names of the usable images, as in the JSON.
+        json_file: The JSON as given.
+        image_root: The folder of its images.
+        class_names: Names of the classes, in the order of their indices from 0.
+        category_ids: Their ids in the JSON, in the same order.
+        num_images: Images that can be used, with objects or without.
+        num_empty_images: Those among them without any object.
+        num_annotations: Objects that can be used, groups (crowds) left out.
+        num_crowds: Groups of objects under one annotation.
+        num_masks: Objects that come with a mask.
+        num_run_length_masks: Masks given as run lengths rather than polygons.
+        problems: How often which thing was found wrong.
+        image_files: File names of the usable images, as in the JSON.
     """
 
     json_file: Path
@@ -59,7 +59,7 @@ class DatasetSummary:
         return len(self.class_names)
 
     def describe(self) -> str:
-        """Return the summary in a line for people."""
+        """Returns the summary in a line for people."""
         text = (
             f"{self.json_file}: {self.num_images} images ({self.num_empty_images} without "
             f"objects), {self.num_annotations} objects of {self.num_classes} classes, "
@@ -72,7 +72,7 @@ class DatasetSummary:
 
 
 def read_coco_json(json_file: Path) -> Entry:
-    """Return the content of a JSON after checking that it has the three parts of COCO's format."""
+    """Returns the content of a JSON after checking that it has the three parts of COCO's format."""
     if not json_file.is_file():
         raise FileNotFoundError(f"there must be a COCO-format JSON at {json_file}, found no file")
     try:
@@ -95,13 +95,17 @@ def read_coco_json(json_file: Path) -> Entry:
     return content
 
 
-def check_coco(content: Entry, json_file: Path, image_root: Path) -> tuple[Entry, DatasetSummary]:
-    """Return the usable part of a COCO dictionary, and a summary with what was wrong.
+def check_coco(
+    content: Entry, json_file: Path, image_root: Path, *, set_aside_unmasked: bool = False
+) -> tuple[Entry, DatasetSummary]:
+    """Returns the usable part of a COCO dictionary, and a summary with what was wrong.
 
     Args:
-        content: what `read_coco_json` returned.
-        json_file: where it came from, for messages.
-        image_root: folder of the images.
+        content: What ``read_coco_json`` returned.
+        json_file: Where it came from, for messages.
+        image_root: Folder of the images.
+        set_aside_unmasked: Whether objects without a mask become crowd regions, with the outline
+            of their box, as a model that is measured by its masks needs it.
 
     Returns:
         A dictionary in COCO's format, and the summary; the argument is not changed.
@@ -109,7 +113,12 @@ def check_coco(content: Entry, json_file: Path, image_root: Path) -> tuple[Entry
     categories = _check_categories(content["categories"], json_file)
     problems: Counter[str] = Counter()
     images = check_images(content["images"], json_file, image_root, problems)
-    check = AnnotationCheck({image["id"]: image for image in images}, set(categories), problems)
+    check = AnnotationCheck(
+        {image["id"]: image for image in images},
+        set(categories),
+        problems,
+        set_aside_unmasked=set_aside_unmasked,
+    )
     annotations = list(check(content["annotations"]))
     if content["annotations"] and not annotations:
         found = "; ".join(f"{count} x {what}" for what, count in problems.items())
@@ -137,11 +146,11 @@ def check_coco(content: Entry, json_file: Path, image_root: Path) -> tuple[Entry
 
 
 def check_splits(train: DatasetSummary, val: DatasetSummary) -> list[str]:
-    """Check that two splits belong together, and find the images that are in both.
+    """Checks that two splits belong together, and finds the images that are in both.
 
     Args:
-        train: summary of the training split.
-        val: summary of the split that is evaluated.
+        train: Summary of the training split.
+        val: Summary of the split that is evaluated.
 
     Returns:
         File names of the shared images, sorted.
@@ -184,6 +193,6 @@ def _check_categories(entries: list[Any], json_file: Path) -> dict[int, str]:
 
 
 def _identities(summary: DatasetSummary) -> Iterator[tuple[str, int]]:
-    """Yield name and size of each image: a copy in another folder is the same image."""
+    """Yields name and size of each image: a copy in another folder is the same image."""
     for name in summary.image_files:
         yield name, (summary.image_root / name).stat().st_size

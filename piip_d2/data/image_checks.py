@@ -19,13 +19,13 @@ NUM_NAMED = 3
 def check_images(
     entries: list[Any], json_file: Path, image_root: Path, problems: Counter[str]
 ) -> list[dict[str, Any]]:
-    """Return the images that exist, each with id, file name, width and height.
+    """Returns the images that exist, each with id, file name, width and height.
 
     Args:
-        entries: the JSON's list of images.
-        json_file: where it came from, for messages.
-        image_root: folder of the images.
-        problems: counts of what is wrong, added to.
+        entries: The JSON's list of images.
+        json_file: Where it came from, for messages.
+        image_root: Folder of the images.
+        problems: Counts of what is wrong, added to.
 
     Returns:
         Entries in the order of the JSON.

@@ -22,11 +22,11 @@ class UnusableImageError(ValueError):
 
 
 def read_image(path: str | PathLike[str], image_format: str = "RGB") -> npt.NDArray[np.uint8]:
-    """Return an image as uint8 (height, width, channels), turned upright as its EXIF says.
+    """Returns an image as uint8 (height, width, channels), turned upright as its EXIF says.
 
     Args:
-        path: the file.
-        image_format: order of the channels, "RGB" or "BGR", or "L" for a single grey one.
+        path: The file.
+        image_format: Order of the channels, "RGB" or "BGR", or "L" for a single grey one.
 
     Returns:
         (height, width, 3), or (height, width, 1) for "L".
@@ -47,10 +47,10 @@ def read_image(path: str | PathLike[str], image_format: str = "RGB") -> npt.NDAr
 
 
 def upright_pixels(image: Image.Image, mode: str = "RGB") -> npt.NDArray[np.uint8]:
-    """Return the pixels of a Pillow image in 8 bits, turned upright as its EXIF says.
+    """Returns the pixels of a Pillow image in 8 bits, turned upright as its EXIF says.
 
     Args:
-        image: the image, of any mode.
+        image: The image, of any mode.
         mode: Pillow's name of the colour model wanted, "RGB" or "L".
 
     Returns:
@@ -64,13 +64,13 @@ def upright_pixels(image: Image.Image, mode: str = "RGB") -> npt.NDArray[np.uint
 
 
 def to_8_bits(pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
-    """Return grey values of any depth as 8 bits.
+    """Returns grey values of any depth as 8 bits.
 
     Whole numbers are shifted by the depth that the brightest one needs (8, 10, 12, 14 or 16
     bits): cameras often store 12 bits in 16. Fractions up to 1 are scaled by 255.
 
     Args:
-        pixels: grey values.
+        pixels: Grey values.
 
     Returns:
         Array of the same shape, uint8.
@@ -86,7 +86,7 @@ def to_8_bits(pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Return (width, height) of an upright image without decoding its pixels."""
+    """Returns (width, height) of an upright image without decoding its pixels."""
     try:
         with Image.open(path) as image:
             # 5 to 8 are the orientations of EXIF (tag 274) that lie on their side.

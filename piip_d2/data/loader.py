@@ -12,6 +12,7 @@ from detectron2.data import DatasetFromList
 from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
 
+from .annotation_checks import check_for_masks
 from .image_reading import UnusableImageError
 from .planning import BatchPlan, orientation_groups
 from .registration import get_dataset_dicts
@@ -31,6 +32,10 @@ MAX_SUBSTITUTES = 20
 NUM_NAMED = 5
 
 
+class DataLoadingError(RuntimeError):
+    """Data that cannot be delivered, which a user can do something about."""
+
+
 def build_train_loader(
     dataset: Dataset,
     *,
@@ -42,21 +47,21 @@ def build_train_loader(
     filter_empty: bool = True,
     start_iteration: int = 0,
 ) -> TrainLoader:
-    """Return an endless loader of batches, each a list of samples.
+    """Returns an endless loader of batches, each a list of samples.
 
     What comes in a slot of a batch, and how it is augmented, is a function of seed, iteration,
     rank and slot.
 
     Args:
-        dataset: names of data sets, or entries in Detectron2's format.
-        mapper: makes a sample of an entry.
-        total_batch_size: images in a batch, all ranks together.
-        num_workers: processes that prepare samples; 0 for none beside the caller's.
-        seed: decides about order and augmentation.
-        aspect_ratio_grouping: whether a batch holds images of one orientation, where there are
+        dataset: Names of data sets, or entries in Detectron2's format.
+        mapper: Makes a sample of an entry.
+        total_batch_size: Images in a batch, all ranks together.
+        num_workers: Processes that prepare samples; 0 for none beside the caller's.
+        seed: Decides about order and augmentation.
+        aspect_ratio_grouping: Whether a batch holds images of one orientation, where there are
             enough of each.
-        filter_empty: whether images without objects are left out; only for names.
-        start_iteration: the first iteration to deliver.
+        filter_empty: Whether images without objects are left out; only for names.
+        start_iteration: The first iteration to deliver.
 
     Returns:
         Loader for one rank: its share of each batch.
@@ -71,6 +76,8 @@ def build_train_loader(
     if start_iteration < 0:
         raise ValueError(f"start_iteration must not be negative, got {start_iteration}")
     entries = _entries(dataset, filter_empty)
+    if getattr(mapper, "use_instance_mask", False):
+        check_for_masks(entries)
     # One group: any batch may hold any image.
     groups = [0] * len(entries)
     if aspect_ratio_grouping:
@@ -88,13 +95,13 @@ def build_train_loader(
 def build_test_loader(
     dataset: Dataset, *, mapper: Mapper, batch_size: int = 1, num_workers: int = 0
 ) -> EvaluationLoader:
-    """Return a loader that delivers every usable image once, split over the ranks.
+    """Returns a loader that delivers every usable image once, split over the ranks.
 
     Args:
-        dataset: names of data sets, or entries in Detectron2's format.
-        mapper: makes a sample of an entry.
-        batch_size: images in a batch of one rank.
-        num_workers: processes that prepare samples.
+        dataset: Names of data sets, or entries in Detectron2's format.
+        mapper: Makes a sample of an entry.
+        batch_size: Images in a batch of one rank.
+        num_workers: Processes that prepare samples.
 
     Returns:
         Loader for one rank, which delivers its share of the images once.
@@ -109,13 +116,16 @@ def build_test_loader(
 
 
 class _Loader:
-    """Batches from a `DataLoader`, without the images that cannot be used, of which it warns.
+    """Batches from a ``DataLoader``, without the images that cannot be used, of which it warns.
 
     Args:
-        samples: delivers a sample and what went wrong on the way to it.
-        batches: keys of the samples of each batch.
-        num_workers: processes that prepare samples.
+        samples: Delivers a sample and what went wrong on the way to it.
+        batches: Keys of the samples of each batch.
+        num_workers: Processes that prepare samples.
     """
+
+    # What it means that an image cannot be used.
+    _consequence: str
 
     def __init__(
         self,
@@ -150,7 +160,7 @@ class _Loader:
                 # What a mapper raised in a worker comes through with its own sentence.
                 if "DataLoader worker (pid" not in str(error):
                     raise
-                raise RuntimeError(
+                raise DataLoadingError(
                     f"one of the {self.num_workers} data workers ended unexpectedly; most often "
                     "memory or /dev/shm ran out. Lower dataloader.train.num_workers (0 works "
                     "without further processes)"
@@ -163,9 +173,11 @@ class _Loader:
                 yield batch
 
     def report_unusable(self) -> None:
-        """Say in the log how many images could not be used so far, if there are any."""
+        """Says in the log how many images could not be used so far, if there are any."""
         if self.unusable:
-            logger.warning("In all, %d images could not be used.", len(self.unusable))
+            logger.warning(
+                "In all, %d images could not be used; %s.", len(self.unusable), self._consequence
+            )
 
     def _count(self, sentences: list[str]) -> None:
         for sentence in sentences:
@@ -178,14 +190,19 @@ class _Loader:
 
 
 class TrainLoader(_Loader):
-    """An endless loader; `unusable` counts the images that others stood in for."""
+    """An endless loader; ``unusable`` counts the images that others stood in for."""
+
+    _consequence = "others stood in for them"
 
 
 class EvaluationLoader(_Loader):
-    """A loader of every usable image; `unusable` counts the others."""
+    """A loader of every usable image; ``unusable`` counts the others."""
+
+    # The evaluator reads the annotations of all images, whatever the loader delivers.
+    _consequence = "the objects in them count as missed"
 
     def __len__(self) -> int:
-        """Return the number of batches, had every image been usable."""
+        """Returns the number of batches, had every image been usable."""
         return len(self._loader)
 
 
@@ -226,7 +243,7 @@ class _PlannedSamples(torch_data.Dataset[Drawn]):
                 return sample, sentences
             sentences.append(sentence)
             index = self._plan.substitute(position, attempt)
-        raise RuntimeError(
+        raise DataLoadingError(
             f"training needs images that can be read, but {MAX_SUBSTITUTES} drawn one after the "
             f"other could not be used; the last: {sentences[-1]}"
         )
@@ -245,7 +262,7 @@ class _OrderedSamples(torch_data.Dataset[Drawn]):
 
 
 def _map(entry: Sample, mapper: Mapper) -> tuple[Sample | None, str]:
-    """Return the sample of an entry, or None and a sentence where its image cannot be used."""
+    """Returns the sample of an entry, or None and a sentence where its image cannot be used."""
     try:
         return mapper(entry), ""
     # Only what is wrong with the image itself is skipped. Mistakes in code or config must stop.
@@ -253,7 +270,7 @@ def _map(entry: Sample, mapper: Mapper) -> tuple[Sample | None, str]:
         return None, str(error)
     except Exception as error:
         # In a worker nothing else would say which image it was.
-        raise RuntimeError(
+        raise DataLoadingError(
             f"preparing {entry.get('file_name', 'an image')} failed: "
             f"{type(error).__name__}: {error}"
         ) from error

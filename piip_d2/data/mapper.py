@@ -26,19 +26,19 @@ class PIIPDatasetMapper(DatasetMapper):
     """Detectron2's mapper for images and annotations as they are found.
 
     It reads images of any depth and colour model, says in a sentence what is wrong with one that
-    cannot be used (`UnusableImageError`), and takes polygons and run lengths side by side.
+    cannot be used (``UnusableImageError``), and takes polygons and run lengths side by side.
 
     Args:
-        is_train: whether annotations are wanted.
+        is_train: Whether annotations are wanted.
         augmentations: Detectron2 augmentations, in order.
         image_format: "RGB" (PIIP's pre-trained weights) or "BGR".
-        use_instance_mask: whether to prepare masks.
+        use_instance_mask: Whether to prepare masks.
         instance_mask_format: "polygon" or "bitmask". With "polygon", an image that has a mask
             given by run lengths gets bit masks, since those have no polygon.
-        recompute_boxes: whether boxes are drawn round the masks after augmentation; wanted with
+        recompute_boxes: Whether boxes are drawn round the masks after augmentation; wanted with
             crops and rotations.
-        use_keypoint: whether to prepare keypoints.
-        keypoint_hflip_indices: as in Detectron2's mapper.
+        use_keypoint: Whether to prepare keypoints.
+        keypoint_hflip_indices: As in Detectron2's mapper.
     """
 
     def __init__(
@@ -73,10 +73,10 @@ class PIIPDatasetMapper(DatasetMapper):
         )
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
-        """Return the entry with "image" (C, H, W), and "instances" where training needs them.
+        """Returns the entry with "image" (C, H, W), and "instances" where training needs them.
 
         Args:
-            dataset_dict: an entry in Detectron2's format; it is not changed.
+            dataset_dict: An entry in Detectron2's format; it is not changed.
 
         Returns:
             A copy of the entry; "sem_seg" (H, W) too where training has a semantic map.
@@ -149,10 +149,11 @@ class PIIPDatasetMapper(DatasetMapper):
 
 
 def _with_masks(objects: list[dict[str, Any]], file_name: str) -> list[dict[str, Any]]:
-    """Return the objects that have a mask; there must be one where there are objects."""
+    """Returns the objects that have a mask; there must be one where there are objects."""
     masked = [entry for entry in objects if "segmentation" in entry]
+    # Such an image is no image without objects: it would teach that these are background.
     if objects and not masked:
-        raise ValueError(
+        raise UnusableImageError(
             f"{file_name}: use_instance_mask=True needs annotations with masks, but none of the "
             f"{len(objects)} objects has one. Train a detector without mask head on these data, "
             "or set dataloader.train.mapper.use_instance_mask=False"
@@ -167,7 +168,7 @@ def _no_masks(image_shape: tuple[int, int], mask_format: str) -> PolygonMasks | 
 
 
 def _crops_without_shapely(transforms: T.TransformList) -> bool:
-    """Tell whether polygons would have to be cut, for which fvcore needs an optional package."""
+    """Tells whether polygons would have to be cut, for which fvcore needs an optional package."""
     crops = any(isinstance(transform, T.CropTransform) for transform in transforms.transforms)
     return crops and not available("shapely")
 

@@ -18,11 +18,11 @@ Corner = tuple[int, int]
 def mask_to_segmentation(
     mask: BoolArray, tolerance: float = 0.5
 ) -> list[list[float]] | dict[str, Any]:
-    """Return a COCO polygon for a mask in one piece without holes, else a compressed RLE.
+    """Returns a COCO polygon for a mask in one piece without holes, else a compressed RLE.
 
     Args:
         mask: (height, width), with at least one pixel set.
-        tolerance: how far, in pixels, the polygon may run beside the outline of the mask.
+        tolerance: How far, in pixels, the polygon may run beside the outline of the mask.
 
     Returns:
         One list of x, y, x, y, ... inside a list; or the RLE with "size" and "counts".
@@ -39,13 +39,13 @@ def mask_to_segmentation(
 
 
 def encode_rle(mask: BoolArray) -> dict[str, Any]:
-    """Return a compressed COCO RLE that can be written as JSON."""
+    """Returns a compressed COCO RLE that can be written as JSON."""
     encoded = mask_api.encode(np.asfortranarray(mask.astype(np.uint8)))
     return {"size": [int(n) for n in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
 
 
 def uncompressed_rle(mask: BoolArray) -> dict[str, Any]:
-    """Return run lengths as plain numbers, the form in which COCO keeps crowds."""
+    """Returns run lengths as plain numbers, the form in which COCO keeps crowds."""
     pixels = mask.reshape(-1, order="F")
     changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
     counts = np.diff(np.concatenate([[0], changes, [pixels.size]])).tolist()
@@ -54,7 +54,7 @@ def uncompressed_rle(mask: BoolArray) -> dict[str, Any]:
 
 
 def mask_box(mask: BoolArray) -> list[float]:
-    """Return [x, y, width, height] of the pixels that are set; there must be one."""
+    """Returns [x, y, width, height] of the pixels that are set; there must be one."""
     rows = np.flatnonzero(mask.any(axis=1))
     columns = np.flatnonzero(mask.any(axis=0))
     left, top = int(columns[0]), int(rows[0])
@@ -62,7 +62,7 @@ def mask_box(mask: BoolArray) -> list[float]:
 
 
 def _boundary_loops(mask: BoolArray) -> list[list[Corner]]:
-    """Return the closed lines between set and unset pixels, as corners (x, y), inside at right."""
+    """Returns the closed lines between set and unset pixels, as corners (x, y), inside at right."""
     left, top, width, height = (int(value) for value in mask_box(mask))
     # A rim of unset pixels closes outlines that run along the border, and lets np.roll wrap.
     padded = np.pad(mask[top : top + height, left : left + width], 1)
@@ -86,7 +86,7 @@ def _boundary_loops(mask: BoolArray) -> list[list[Corner]]:
 
 
 def _pixel_edge(x: int, y: int, axis: int, sign: int) -> tuple[Corner, Corner]:
-    """Return one edge of pixel (x, y), run through clockwise on the screen."""
+    """Returns one edge of pixel (x, y), run through clockwise on the screen."""
     if axis == 0:
         return ((x, y), (x + 1, y)) if sign == 1 else ((x + 1, y + 1), (x, y + 1))
     return ((x, y + 1), (x, y)) if sign == 1 else ((x + 1, y), (x + 1, y + 1))
@@ -111,7 +111,7 @@ def _edge_midpoints(loop: list[Corner]) -> FloatArray:
 
 
 def _simplify(points: FloatArray, tolerance: float) -> FloatArray:
-    """Thin out a closed line (Douglas and Peucker): no point left out is further off than that."""
+    """Thins out a closed line (Douglas and Peucker): no point left out is further off than that."""
     # A closed line has no ends: begin with two points that are far apart.
     offsets = points - points[0]
     opposite = int(np.argmax((offsets * offsets).sum(axis=1)))

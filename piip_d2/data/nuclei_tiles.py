@@ -1,6 +1,6 @@
-"""The `nuclei` data set: one microscope image with instance masks, in four quadrants.
+"""The ``nuclei`` data set: one microscope image with instance masks, in four quadrants.
 
-All quadrants come from one image, so that a result on `val` says that the code works, not that
+All quadrants come from one image, so that a result on ``val`` says that the code works, not that
 a model generalises.
 """
 
@@ -50,11 +50,11 @@ SHA-256 {sha256}, under the BSD licence of that package, which follows.
 
 
 def build_nuclei(folder: Path, search: Path) -> None:
-    """Write quadrants, COCO JSONs and the text on their source into a folder.
+    """Writes quadrants, COCO JSONs and the text on their source into a folder.
 
     Args:
-        folder: where to write.
-        search: where a copy of the wheel may lie already.
+        folder: Where to write.
+        search: Where a copy of the wheel may lie already.
     """
     files = read_wheel(NUCLEI_WHEEL, [IMAGE_MEMBER, MASK_MEMBER, LICENSE_MEMBER], search)
     image = _to_8_bits(_read_array(files[IMAGE_MEMBER]))

@@ -1,4 +1,4 @@
-"""The section `data` of a config: a data set of one's own in the place of a config's."""
+"""The section ``data`` of a config: a data set of one's own in the place of a config's."""
 
 from __future__ import annotations
 
@@ -20,16 +20,26 @@ logger = logging.getLogger(__name__)
 # Parts of a model whose num_classes are not those of the objects to detect.
 OTHER_CLASSES = ("backbone", "sem_seg_head")
 
+_NO_MASKS_TO_TRAIN = (
+    "this config trains on masks, but no object of {json_file} has one. Take a config without "
+    "masks (Faster R-CNN)"
+)
+_NO_MASKS_TO_MEASURE = (
+    "this config is evaluated by its masks, but no object of {json_file} has one. Take a config "
+    "without masks (Faster R-CNN), or measure its boxes alone: dataloader.evaluator.tasks=[bbox]"
+)
+
 
 def apply_data_section(cfg: DictConfig) -> None:
-    """Put the data that `cfg.data` names into loaders, evaluator and model; changes `cfg`.
+    """Puts the data that ``cfg.data`` names into loaders, evaluator and model; changes ``cfg``.
 
-    `data.train` and `data.val` are COCO-format JSONs or names of data sets, `data.images` is the
-    folder of the images (that of the JSON if empty), `data.val_images` the one of the validation
-    images (that of the training images if empty). Without `train` and `val` nothing changes.
+    ``data.train`` and ``data.val`` are COCO-format JSONs or names of data sets, ``data.images`` is
+    the folder of the images (that of the JSON if empty), ``data.val_images`` the one of the
+    validation images (that of the training images if empty). Without ``train`` and ``val`` nothing
+    changes. Where masks are trained on or evaluated, objects without one are set aside.
 
     Args:
-        cfg: a LazyConfig with `model` and `dataloader`.
+        cfg: A LazyConfig with ``model`` and ``dataloader``.
     """
     section = cfg.get("data") or {}
     train, val = (str(section.get(key) or "") for key in ("train", "val"))
@@ -43,10 +53,13 @@ def apply_data_section(cfg: DictConfig) -> None:
     images = str(section.get("images") or "")
     # The order matters for nothing but messages; the model takes the classes of the training set.
     val_name, summary = _register(val, str(section.get("val_images") or "") or images)
+    if _measures_masks(cfg):
+        val_name = _with_masks(val_name, summary, _NO_MASKS_TO_MEASURE)
     if train:
         train_name, summary = _register(train, images)
         check_registered_splits(train_name, val_name)
-        _check_masks(cfg, summary)
+        if _trains_masks(cfg):
+            train_name = _with_masks(train_name, summary, _NO_MASKS_TO_TRAIN)
         cfg.dataloader.train.dataset.names = train_name
     cfg.dataloader.test.dataset.names = val_name
     _set_evaluator(cfg, val_name)
@@ -54,13 +67,17 @@ def apply_data_section(cfg: DictConfig) -> None:
 
 
 def set_num_classes(model: DictConfig, num_classes: int) -> None:
-    """Set every number of classes in the config of a model that is written out as a number.
+    """Sets every number of classes in the config of a model that is written out as a number.
 
     Args:
-        model: the config of a model.
-        num_classes: the number of kinds of objects.
+        model: The config of a model.
+        num_classes: The number of kinds of objects.
     """
-    nodes = list(_nodes_with_num_classes(model))
+    nodes = [
+        node
+        for node, key, value in _settings(model)
+        if key == "num_classes" and isinstance(value, int)
+    ]
     if not nodes:
         logger.warning(
             "The config of the model has no num_classes: it is not set to the %d classes of the "
@@ -72,7 +89,7 @@ def set_num_classes(model: DictConfig, num_classes: int) -> None:
 
 
 def _register(source: str, images: str) -> tuple[str, DatasetSummary]:
-    """Return the name and summary of a JSON, or of a data set given by name."""
+    """Returns the name and summary of a JSON, or of a data set given by name."""
     if not source.endswith(".json") and not Path(source).expanduser().is_file():
         summary = ensure_dataset(source)
         if summary is None:
@@ -90,41 +107,73 @@ def _register(source: str, images: str) -> tuple[str, DatasetSummary]:
     return name, register_coco_json(name, json_file, root)
 
 
-def _check_masks(cfg: DictConfig, summary: DatasetSummary) -> None:
-    if not cfg.dataloader.train.mapper.get("use_instance_mask", False):
-        return
+def _trains_masks(cfg: DictConfig) -> bool:
+    return bool(OmegaConf.select(cfg, "dataloader.train.mapper.use_instance_mask", default=False))
+
+
+def _measures_masks(cfg: DictConfig) -> bool:
+    """Tells whether masks will be evaluated: where they are predicted, if nobody says otherwise."""
+    heads = (value for _, key, value in _settings(cfg.model) if key == "mask_head")
+    if not _trains_masks(cfg) and not any(head is not None for head in heads):
+        return False
+    tasks = [evaluator.get("tasks") for evaluator in _evaluators(cfg)]
+    return any(chosen is None or "segm" in chosen for chosen in tasks)
+
+
+def _with_masks(name: str, summary: DatasetSummary, problem: str) -> str:
+    """Returns the name of the data set in which every object has a mask.
+
+    Args:
+        name: A data set.
+        summary: What is in it.
+        problem: What to say where no object has one.
+
+    Returns:
+        The same name if they all have one; otherwise that of a version in which the others are
+        regions to ignore.
+    """
+    num_unmasked = summary.num_annotations - summary.num_masks
+    if not num_unmasked:
+        return name
     if not summary.num_masks:
-        raise ValueError(
-            f"this config trains on masks, but no object of {summary.json_file} has one. Take a "
-            "config without masks (Faster R-CNN)"
-        )
-    if summary.num_masks < summary.num_annotations:
-        logger.warning(
-            "%d of %d objects of %s have no mask and are left out of training",
-            summary.num_annotations - summary.num_masks,
-            summary.num_annotations,
-            summary.json_file,
-        )
+        raise ValueError(problem.format(json_file=summary.json_file))
+    logger.warning(
+        "%d of %d objects of %s have no mask: they are left out of training, and in evaluation, "
+        "that of boxes too, they count neither as found nor as missed",
+        num_unmasked,
+        summary.num_annotations,
+        summary.json_file,
+    )
+    # Under a name of its own: a detector without masks can use the same JSON in full.
+    version = f"{name}_masked"
+    register_coco_json(version, summary.json_file, summary.image_root, set_aside_unmasked=True)
+    return version
+
+
+def _evaluators(cfg: DictConfig) -> list[DictConfig]:
+    """Returns the evaluators of one data set that a config names, which may be one or several."""
+    given = cfg.dataloader.get("evaluator")
+    listed = given if isinstance(given, ListConfig) else [given]
+    return [evaluator for evaluator in listed if evaluator and "dataset_name" in evaluator]
 
 
 def _set_evaluator(cfg: DictConfig, name: str) -> None:
-    evaluators = cfg.dataloader.get("evaluator")
-    for evaluator in evaluators if isinstance(evaluators, ListConfig) else [evaluators]:
-        if evaluator is None or "dataset_name" not in evaluator:
-            continue
+    for evaluator in _evaluators(cfg):
         # Most configs point to dataloader.test.dataset.names, which is set already.
         if not OmegaConf.is_interpolation(evaluator, "dataset_name"):
             evaluator.dataset_name = name
 
 
-def _nodes_with_num_classes(node: DictConfig | ListConfig) -> Iterator[DictConfig]:
+def _settings(
+    node: DictConfig | ListConfig,
+) -> Iterator[tuple[DictConfig | ListConfig, Any, Any]]:
+    """Yields node, key and value of all that is written out, but for parts with other classes."""
     keys: list[Any] = list(node.keys() if isinstance(node, DictConfig) else range(len(node)))
     for key in keys:
         # An interpolation follows the number that it points to.
         if OmegaConf.is_interpolation(node, key) or OmegaConf.is_missing(node, key):
             continue
         value = node[key]
-        if key == "num_classes" and isinstance(value, int) and isinstance(node, DictConfig):
-            yield node
-        elif isinstance(value, DictConfig | ListConfig) and key not in OTHER_CLASSES:
-            yield from _nodes_with_num_classes(value)
+        yield node, key, value
+        if isinstance(value, DictConfig | ListConfig) and key not in OTHER_CLASSES:
+            yield from _settings(value)

@@ -24,9 +24,9 @@ class BatchPlan:
     """An endless sequence of batches of indices, for any number of ranks.
 
     Args:
-        groups: for each sample, the number of the group that its batches are made of.
-        batch_size: samples in a batch of one rank.
-        seed: decides about every order.
+        groups: For each sample, the number of the group that its batches are made of.
+        batch_size: Samples in a batch of one rank.
+        seed: Decides about every order.
     """
 
     def __init__(self, groups: Sequence[int], batch_size: int, seed: int) -> None:
@@ -46,10 +46,10 @@ class BatchPlan:
         self._members: list[IntArray] = members
 
     def index(self, position: int) -> int:
-        """Return the sample at a position, counted over the batches of all ranks.
+        """Returns the sample at a position, counted over the batches of all ranks.
 
         Args:
-            position: `batch number * batch_size + slot`.
+            position: ``batch number * batch_size + slot``.
 
         Returns:
             Index of the sample.
@@ -60,11 +60,11 @@ class BatchPlan:
         return int(members[_permutation(self.seed, group, epoch, len(members))[place]])
 
     def substitute(self, position: int, attempt: int) -> int:
-        """Return a sample of the same group to take where the planned one cannot be used.
+        """Returns a sample of the same group to take where the planned one cannot be used.
 
         Args:
-            position: as in `index`.
-            attempt: how many were tried before, from 1.
+            position: As in ``index``.
+            attempt: How many were tried before, from 1.
 
         Returns:
             Index of the sample.
@@ -73,22 +73,22 @@ class BatchPlan:
         return int(members[_generator(self.seed, 2, position, attempt).integers(len(members))])
 
     def batch(self, iteration: int, rank: int, world_size: int) -> range:
-        """Return the positions of the batch that a rank gets in an iteration.
+        """Returns the positions of the batch that a rank gets in an iteration.
 
         Args:
-            iteration: number of the step, from 0.
-            rank: number of the process, from 0.
-            world_size: number of processes.
+            iteration: Number of the step, from 0.
+            rank: Number of the process, from 0.
+            world_size: Number of processes.
 
         Returns:
-            `batch_size` consecutive positions.
+            ``batch_size`` consecutive positions.
         """
         # Ranks take turns, so that the next iteration goes on where the last rank stopped.
         start = (iteration * world_size + rank) * self.batch_size
         return range(start, start + self.batch_size)
 
     def _locate(self, batch: int) -> tuple[int, int]:
-        """Return the group that a batch is of, and the number of the batch within the group."""
+        """Returns the group that a batch is of, and the number of the batch within the group."""
         epoch = self._epoch_of(batch)
         sequence = _group_sequence(self.seed, epoch, self._batches_of_epoch(epoch))
         # Batches of earlier epochs, all groups together, come first.
@@ -108,7 +108,7 @@ class BatchPlan:
         return low
 
     def _finished(self, group: int, epoch: int) -> int:
-        """Return how many batches a group has filled before an epoch begins."""
+        """Returns how many batches a group has filled before an epoch begins."""
         # What is left of a pass is not dropped: it begins the first batch of the next one.
         return epoch * len(self._members[group]) // self.batch_size
 
@@ -123,7 +123,7 @@ class BatchPlan:
 
 
 def orientation_groups(sizes: Sequence[tuple[int, int]]) -> list[int]:
-    """Return the group of each image: 0 for those wider than high, else 1.
+    """Returns the group of each image: 0 for those wider than high, else 1.
 
     Args:
         sizes: (width, height) of each image.

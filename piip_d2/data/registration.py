@@ -1,6 +1,6 @@
 """Data sets by name: any COCO-format JSON given by two paths, and those the package can make.
 
-On import, the names of `embedded_names()` are put into Detectron2's catalogue; the data are made
+On import, the names of ``embedded_names()`` are put into Detectron2's catalogue; the data are made
 when they are first asked for.
 """
 
@@ -31,29 +31,37 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-_Key = tuple[Path, Path, int]
+_Key = tuple[Path, Path, int, bool]
 _registered: dict[str, tuple[_Key, DatasetSummary]] = {}
 
 
 def register_coco_json(
-    name: str, json_file: str | os.PathLike[str], image_root: str | os.PathLike[str]
+    name: str,
+    json_file: str | os.PathLike[str],
+    image_root: str | os.PathLike[str],
+    *,
+    set_aside_unmasked: bool = False,
 ) -> DatasetSummary:
-    """Check a COCO-format JSON and register it in Detectron2 under a name.
+    """Checks a COCO-format JSON and registers it in Detectron2 under a name.
 
     Classes and their indices come from the JSON's categories, in the order of their ids. What
     cannot be used is left out with a counted warning, in evaluation too.
 
     Args:
-        name: the name to register.
-        json_file: annotations in COCO's format.
-        image_root: the folder that the JSON's file names start from.
+        name: The name to register.
+        json_file: Annotations in COCO's format.
+        image_root: The folder that the JSON's file names start from.
+        set_aside_unmasked: Whether objects without a mask become crowd regions: neither trained
+            on nor counted in evaluation. Without it, one such object ends the evaluation of
+            masks with an error.
 
     Returns:
         What is in it, and what was left out.
     """
     json_path, root = (Path(path).expanduser().resolve() for path in (json_file, image_root))
     # With the time of the last change, an edited JSON is read again in the same session.
-    key = (json_path, root, json_path.stat().st_mtime_ns if json_path.is_file() else 0)
+    changed = json_path.stat().st_mtime_ns if json_path.is_file() else 0
+    key = (json_path, root, changed, set_aside_unmasked)
     # A name may have been taken out of Detectron2's catalogue since.
     is_listed = name in DatasetCatalog.list()
     if is_listed and name in _registered and _registered[name][0] == key:
@@ -63,7 +71,7 @@ def register_coco_json(
             f"a data set needs a name of its own, but {name!r} is registered already; give another"
         )
     content = read_coco_json(json_path)
-    cleaned, summary = check_coco(content, json_path, root)
+    cleaned, summary = check_coco(content, json_path, root, set_aside_unmasked=set_aside_unmasked)
     if summary.problems:
         logger.warning("%s", summary.describe())
     else:
@@ -76,10 +84,10 @@ def register_coco_json(
 
 
 def ensure_dataset(name: str) -> DatasetSummary | None:
-    """Make sure that a data set can be loaded by its name, making it where the package can.
+    """Makes sure that a data set can be loaded by its name, making it where the package can.
 
     Args:
-        name: `trees_train`, `scenes_v1_val`, ..., or any name in Detectron2's catalogue.
+        name: ``trees_train``, ``scenes_v1_val``, ..., or any name in Detectron2's catalogue.
 
     Returns:
         What is in it, where the package registered it.
@@ -115,12 +123,12 @@ def ensure_dataset(name: str) -> DatasetSummary | None:
 def get_dataset_dicts(
     names: str | Sequence[str], filter_empty: bool = True, **arguments: Any
 ) -> list[dict[str, Any]]:
-    """Return Detectron2's dataset dicts, after making the data sets where need be.
+    """Returns Detectron2's dataset dicts, after making the data sets where need be.
 
     Args:
-        names: one or several names of data sets.
-        filter_empty: whether to leave out images without objects.
-        **arguments: passed on to Detectron2's `get_detection_dataset_dicts`.
+        names: One or several names of data sets.
+        filter_empty: Whether to leave out images without objects.
+        **arguments: Passed on to Detectron2's ``get_detection_dataset_dicts``.
 
     Returns:
         One entry per image, all data sets in one list.
@@ -137,11 +145,11 @@ def get_dataset_dicts(
 
 
 def check_registered_splits(train: str, val: str) -> None:
-    """Check that two registered data sets have the same classes; warn of images in both.
+    """Checks that two registered data sets have the same classes; warns of images in both.
 
     Args:
-        train: name of the data set to train on.
-        val: name of the one to evaluate on.
+        train: Name of the data set to train on.
+        val: Name of the one to evaluate on.
     """
     first, second = ensure_dataset(train), ensure_dataset(val)
     if first is None or second is None or train == val:
@@ -177,7 +185,7 @@ def _put_into_catalogs(name: str, json_file: Path, summary: DatasetSummary) -> N
 
 
 def _write_cleaned(cleaned: dict[str, Any], name: str) -> Path:
-    """Write what is usable of a JSON where training and evaluation can read it."""
+    """Writes what is usable of a JSON where training and evaluation can read it."""
     text = json.dumps(cleaned)
     file_name = f"{Path(name).name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
     try:
@@ -190,7 +198,7 @@ def _write_cleaned(cleaned: dict[str, Any], name: str) -> Path:
 
 
 def _write_at_once(text: str, path: Path) -> Path:
-    """Write a file that other processes may write or read too: they see all of it or nothing."""
+    """Writes a file that other processes may write or read too: they see all of it or nothing."""
     with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
         file.write(text)
     os.replace(file.name, path)

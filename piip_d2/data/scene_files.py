@@ -13,7 +13,7 @@ from .scenes import Scene, SceneOptions, class_names, render_scene
 
 __all__ = ["SCENES_V1", "SCENES_V1_SPLITS", "scene_to_coco", "scenes_digest", "write_scenes"]
 
-# The benchmark `scenes-v1`. It is fixed for good: whatever changes a pixel or an annotation of
+# The benchmark scenes-v1. It is fixed for good: whatever changes a pixel or an annotation of
 # it needs a new version name. Splits are (number of images, seed).
 SCENES_V1 = SceneOptions()
 SCENES_V1_SPLITS = {"train": (1000, 0), "val": (200, 1)}
@@ -26,17 +26,17 @@ def write_scenes(
     seed: int,
     split: str = "train",
 ) -> dict[str, Any]:
-    """Render scenes into `root`/`split`, and write their COCO dictionary beside it.
+    """Renders scenes into ``root/split``, and writes their COCO dictionary beside it.
 
-    Semantic maps go to `root`/semantic/`split`, the JSON to `root`/annotations/`split`.json. Its
-    `info.digest` is what `scenes_digest` returns.
+    Semantic maps go to ``root/semantic/split``, the JSON to ``root/annotations/split.json``. Its
+    ``info.digest`` is what ``scenes_digest`` returns.
 
     Args:
-        root: folder of the data set.
-        options: what the scenes look like.
-        num_images: how many to render.
-        seed: which series of scenes.
-        split: name of the sub-folder and of the JSON.
+        root: Folder of the data set.
+        options: What the scenes look like.
+        num_images: How many to render.
+        seed: Which series of scenes.
+        split: Name of the sub-folder and of the JSON.
 
     Returns:
         What the JSON holds.
@@ -64,7 +64,7 @@ def write_scenes(
 
 
 def scenes_digest(options: SceneOptions, num_images: int, seed: int) -> str:
-    """Return the SHA-256 of the pixels and annotations of rendered scenes."""
+    """Returns the SHA-256 of the pixels and annotations of rendered scenes."""
     digest = hashlib.sha256()
     for index in range(num_images):
         _update(digest, render_scene(options, seed, index))
@@ -74,7 +74,7 @@ def scenes_digest(options: SceneOptions, num_images: int, seed: int) -> str:
 def scene_to_coco(
     scene: Scene, image_id: int, first_annotation_id: int = 1
 ) -> list[dict[str, Any]]:
-    """Return the annotations of a scene as COCO dictionaries; category ids start at 1."""
+    """Returns the annotations of a scene as COCO dictionaries; category ids start at 1."""
     return [
         {
             "id": first_annotation_id + number,

@@ -19,7 +19,7 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def cosine_and_sine(degrees: float) -> tuple[float, float]:
-    """Return cosine and sine of an angle, equal on every machine."""
+    """Returns cosine and sine of an angle, equal on every machine."""
     radians = math.radians(degrees)
     return round(math.cos(radians), 9), round(math.sin(radians), 9)
 
@@ -27,17 +27,17 @@ def cosine_and_sine(degrees: float) -> tuple[float, float]:
 def shape_distance(
     name: str, u: FloatArray, v: FloatArray, radius: float, proportion: float
 ) -> FloatArray:
-    """Return signed distances in pixels, negative inside the shape.
+    """Returns signed distances in pixels, negative inside the shape.
 
     Args:
-        name: one of `SHAPE_NAMES`.
-        u: first coordinate of every pixel centre, relative to the shape's own centre and axes.
-        v: second coordinate, likewise.
-        radius: radius of the circle that the shape stands in.
-        proportion: number in [0, 1) that varies the shape (how slim, how thick, how pointed).
+        name: One of ``SHAPE_NAMES``.
+        u: First coordinate of every pixel centre, relative to the shape's own centre and axes.
+        v: Second coordinate, likewise.
+        radius: Radius of the circle that the shape stands in.
+        proportion: Number in [0, 1) that varies the shape (how slim, how thick, how pointed).
 
     Returns:
-        Array shaped as `u` and `v`.
+        Array shaped as ``u`` and ``v``.
     """
     if name not in _DISTANCES:
         raise ValueError(f"a shape must be one of {list(SHAPE_NAMES)}, got {name!r}")
@@ -86,13 +86,13 @@ def _crescent(u: FloatArray, v: FloatArray, radius: float, proportion: float) ->
 
 
 def _box(u: FloatArray, v: FloatArray, radius: float, aspect: float) -> FloatArray:
-    """Return distances to a box of half diagonal `radius` with height / width = `aspect`."""
+    """Returns distances to a box of half diagonal ``radius`` with height / width = ``aspect``."""
     half_width = radius / math.sqrt(1.0 + aspect * aspect)
     return np.maximum(np.abs(u) - half_width, np.abs(v) - aspect * half_width)
 
 
 def _corners(u: FloatArray, v: FloatArray, radius: float, angles: tuple[float, ...]) -> FloatArray:
-    """Return distances to a convex polygon with corners on the circle, in order of angle."""
+    """Returns distances to a convex polygon with corners on the circle, in order of angle."""
     points = [cosine_and_sine(angle) for angle in angles]
     distance = np.full(u.shape, -np.inf)
     for (ax, ay), (bx, by) in zip(points, points[1:] + points[:1], strict=True):

@@ -14,7 +14,7 @@ Color = tuple[int, int, int]
 
 
 def texture(rng: np.random.RandomState, height: int, width: int) -> FloatArray:
-    """Return a random pattern in [0, 1] of shape (height, width): clouds, stripes or checks."""
+    """Returns a random pattern in [0, 1] of shape (height, width): clouds, stripes or checks."""
     # Cells of 64, 23 and 7 pixels have no common multiple in an image: nothing repeats.
     clouds = (
         4.0 * _value_noise(rng, height, width, 64)
@@ -38,13 +38,13 @@ def texture(rng: np.random.RandomState, height: int, width: int) -> FloatArray:
 
 
 def random_color(rng: np.random.RandomState) -> Color:
-    """Return an RGB colour that is neither nearly black nor nearly white."""
+    """Returns an RGB colour that is neither nearly black nor nearly white."""
     red, green, blue = (int(value) for value in rng.randint(20, 236, size=3, dtype=np.int64))
     return red, green, blue
 
 
 def hue_color(rng: np.random.RandomState, band: int, num_bands: int) -> Color:
-    """Return a saturated colour out of one of `num_bands` ranges of hue."""
+    """Returns a saturated colour out of one of ``num_bands`` ranges of hue."""
     hue = (band + 0.2 + 0.6 * float(rng.random_sample())) / num_bands * 6.0
     bright = _integer(rng, 170, 236)
     dark = _integer(rng, 20, 70)
@@ -56,7 +56,7 @@ def hue_color(rng: np.random.RandomState, band: int, num_bands: int) -> Color:
 def contrasting_color(
     rng: np.random.RandomState, background: Color, others: list[Color], tries: int = 30
 ) -> Color:
-    """Return a random colour well apart from the background and somewhat from other objects."""
+    """Returns a random colour well apart from the background and somewhat from other objects."""
     color = random_color(rng)
     for _ in range(tries):
         if _difference(color, background) >= 130 and all(
@@ -68,7 +68,7 @@ def contrasting_color(
 
 
 def _value_noise(rng: np.random.RandomState, height: int, width: int, cell: int) -> FloatArray:
-    """Return smooth noise in [0, 1): random numbers on a grid, blended by a cubic ramp."""
+    """Returns smooth noise in [0, 1): random numbers on a grid, blended by a cubic ramp."""
     rows, columns = height // cell + 2, width // cell + 2
     grid = rng.random_sample((rows, columns))
     row, row_weight = _cells(height, cell)

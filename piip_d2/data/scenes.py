@@ -1,7 +1,7 @@
 """Rendered scenes: pictures of shapes with boxes, masks and semantic maps, the same everywhere.
 
 A scene is a function of (options, seed, index) alone. Random numbers come from NumPy's
-`RandomState`, whose stream is frozen, and pixels from elementwise arithmetic, so that neither a
+``RandomState``, whose stream is frozen, and pixels from elementwise arithmetic, so that neither a
 library's version nor the machine changes a picture.
 """
 
@@ -30,18 +30,18 @@ PLACEMENT_TRIES = 40
 
 @dataclass(frozen=True)
 class SceneOptions:
-    """What a scene may look like. The defaults are those of the benchmark `scenes-v1`.
+    """What a scene may look like. The defaults are those of the benchmark ``scenes-v1``.
 
     Args:
-        image_size: side in pixels, or (width, height).
-        num_classes: up to 8 classes differ by shape; beyond, by shape and hue.
-        num_objects: fewest and most objects of an image.
-        object_size: smallest and largest diameter, in pixels, of the circle round an object.
-        min_visible: share of each object that later ones must leave visible.
-        noise: largest change of a grey level by noise; 0 for none.
-        crowd_fraction: share of images with a group annotated as one crowd.
-        empty_fraction: share of images without any object.
-        with_semantic_map: whether scenes carry a map of classes (0 = background).
+        image_size: Side in pixels, or (width, height).
+        num_classes: Up to 8 classes differ by shape; beyond, by shape and hue.
+        num_objects: Fewest and most objects of an image.
+        object_size: Smallest and largest diameter, in pixels, of the circle round an object.
+        min_visible: Share of each object that later ones must leave visible.
+        noise: Largest change of a grey level by noise; 0 for none.
+        crowd_fraction: Share of images with a group annotated as one crowd.
+        empty_fraction: Share of images without any object.
+        with_semantic_map: Whether scenes carry a map of classes (0 = background).
     """
 
     image_size: int | tuple[int, int] = 256
@@ -92,11 +92,11 @@ class SceneObject:
     """An annotation of what is visible of an object.
 
     Args:
-        category: index of the class, from 0.
+        category: Index of the class, from 0.
         bbox: [x, y, width, height] in pixels.
         segmentation: COCO polygons or a COCO RLE.
-        area: number of visible pixels.
-        is_crowd: whether this is a group under one annotation.
+        area: Number of visible pixels.
+        is_crowd: Whether this is a group under one annotation.
     """
 
     category: int
@@ -112,8 +112,8 @@ class Scene:
 
     Args:
         image: RGB, uint8, (height, width, 3).
-        objects: the annotations, from the lowest object to the topmost.
-        semantic_map: uint8 (height, width), 0 = background, else category + 1.
+        objects: The annotations, from the lowest object to the topmost.
+        semantic_map: Array (height, width) in uint8, 0 = background, else category + 1.
     """
 
     image: npt.NDArray[np.uint8]
@@ -122,7 +122,7 @@ class Scene:
 
 
 def class_names(num_classes: int) -> list[str]:
-    """Return the names of the classes of scenes with `num_classes` of them."""
+    """Returns the names of the classes of scenes with ``num_classes`` of them."""
     if num_classes <= len(SHAPE_NAMES):
         return list(SHAPE_NAMES[:num_classes])
     names = [f"{hue} {shape}" for hue in HUE_NAMES for shape in SHAPE_NAMES]
@@ -130,7 +130,7 @@ def class_names(num_classes: int) -> list[str]:
 
 
 def render_scene(options: SceneOptions, seed: int, index: int) -> Scene:
-    """Return scene number `index` of the series that belongs to `seed`."""
+    """Returns scene number ``index`` of the series that belongs to ``seed``."""
     for name, value in (("seed", seed), ("index", index)):
         if not 0 <= value < 2**32:
             raise ValueError(f"{name} must lie in [0, 2**32), got {value}")

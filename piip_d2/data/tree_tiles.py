@@ -1,4 +1,4 @@
-"""The `trees` data set: boxes round tree crowns in aerial photographs, cut into tiles."""
+"""The ``trees`` data set: boxes round tree crowns in aerial photographs, cut into tiles."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ Box = tuple[float, float, float, float]
 
 
 def build_trees(folder: Path, search: Path) -> None:
-    """Write tiles, COCO JSONs and the text on their source into a folder.
+    """Writes tiles, COCO JSONs and the text on their source into a folder.
 
     Args:
-        folder: where to write.
-        search: where a copy of the wheel may lie already.
+        folder: Where to write.
+        search: Where a copy of the wheel may lie already.
     """
     names = [name for photographs in PHOTOGRAPHS.values() for name in photographs]
     members = [f"deepforest/data/{name}.{suffix}" for name in names for suffix in ("png", "xml")]
@@ -78,7 +78,7 @@ def build_trees(folder: Path, search: Path) -> None:
 
 
 def tile_starts(length: int, tile: int = TILE_SIZE) -> list[int]:
-    """Return where tiles start along a side; the last one ends at the border.
+    """Returns where tiles start along a side; the last one ends at the border.
 
     A remainder of less than half a tile is left out, a larger one is covered by moving the last
     tile back over its neighbour: every tile is full.
@@ -143,7 +143,7 @@ def _add_tiles(
 
 
 def _visible_part(box: Box, tile: tuple[int, int, int, int]) -> Box | None:
-    """Return [x, y, width, height] inside the tile of a box, or None where too little shows."""
+    """Returns [x, y, width, height] inside the tile of a box, or None where too little shows."""
     left, top = max(box[0], tile[0]), max(box[1], tile[1])
     width, height = min(box[2], tile[2]) - left, min(box[3], tile[3]) - top
     area = (box[2] - box[0]) * (box[3] - box[1])

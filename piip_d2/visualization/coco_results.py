@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from detectron2.structures import Instances
+from detectron2.evaluation.coco_evaluation import instances_to_coco_json
+from detectron2.structures import Instances
 
 
 class JSONListFile:
@@ -126,9 +126,6 @@ class COCOResultsWriter:
             file_name: Its file name.
             instances: The predictions to write.
         """
-        # Imported on use: this class is all that needs detectron2 here.
-        from detectron2.evaluation.coco_evaluation import instances_to_coco_json
-
         entries = instances_to_coco_json(instances.to("cpu"), image_id)
         for entry in entries:
             index = entry["category_id"]

@@ -6,9 +6,10 @@ import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from detectron2.structures import Instances, pairwise_iou
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -20,9 +21,6 @@ from .drawing import (
     draw_predictions,
     ground_truth_instances,
 )
-
-if TYPE_CHECKING:
-    from detectron2.structures import Instances
 
 # All lengths are in pixels of the sheet, at 100 dots an inch.
 _DPI = 100
@@ -133,9 +131,6 @@ def count_matches(
     Returns:
         Number of objects found, of predictions, and of objects.
     """
-    # Imported on use: see draw_ground_truth.
-    from detectron2.structures import pairwise_iou
-
     shown = predictions[predictions.scores >= threshold].to("cpu")
     truth = ground_truth_instances(annotations, predictions.image_size)
     overlaps = pairwise_iou(shown.pred_boxes, truth.gt_boxes).numpy()

@@ -74,7 +74,7 @@ def number_frames(frames: Iterable[np.ndarray], name: str) -> Iterator[Source]:
 def detect(
     predictor: Predictor, sources: Iterable[Source], threshold: float
 ) -> Iterator[Detection]:
-    """Finds and draws the objects in images; those the model cannot take are skipped.
+    """Finds and draws the objects in images; those that cannot be used are skipped.
 
     Args:
         predictor: The detector.
@@ -87,7 +87,8 @@ def detect(
     for source in sources:
         try:
             instances = predictor(source.pixels)
-        except ValueError as error:
+        # Nothing else: a mistake in model or config would turn up with every image.
+        except UnusableImageError as error:
             _logger.warning("%s is skipped: %s", source.name, error)
             continue
         instances = instances[instances.scores >= threshold]

@@ -8,11 +8,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from detectron2.data.detection_utils import (
+    annotations_to_instances,
+    transform_instance_annotations,
+)
+from detectron2.data.transforms import TransformList
+from detectron2.structures import Instances
 
 from piip_d2 import _optional
 
 if TYPE_CHECKING:
-    from detectron2.structures import Instances
+    # It imports OpenCV, which is optional.
     from detectron2.utils.visualizer import Visualizer
 
 # Bright colours that stay apart on foliage, on skin and on grey; the first four also for people
@@ -112,13 +118,6 @@ def ground_truth_instances(
     annotations: Sequence[dict[str, Any]], image_size: tuple[int, int]
 ) -> Instances:
     """Turns annotations in Detectron2's dataset format into ``gt_*`` fields, without crowds."""
-    # Imported on use: curves of a run can be drawn where detectron2 is missing.
-    from detectron2.data.detection_utils import (
-        annotations_to_instances,
-        transform_instance_annotations,
-    )
-    from detectron2.data.transforms import TransformList
-
     objects = [
         transform_instance_annotations(dict(annotation), TransformList([]), image_size)
         for annotation in annotations
@@ -139,7 +138,7 @@ def _draw(
     scale: float,
 ) -> np.ndarray:
     _optional.require("cv2", "drawing boxes and masks with Detectron2's Visualizer")
-    # Imported on use, because this module imports OpenCV, which is optional.
+    # Here, since this module imports OpenCV, which is optional; curves need none.
     from detectron2.utils.visualizer import Visualizer
 
     scale = min(scale, _LONGEST_DRAWN_SIDE / max(image.shape[:2]))
@@ -160,9 +159,10 @@ def _draw(
 
 
 def _draw_mask(visualizer: Visualizer, mask: np.ndarray, color: tuple[float, float, float]) -> None:
-    # overlay_instances would fill the hole of a ring; draw_binary_mask leaves it open.
+    # Here for the same reason as in `_draw`.
     from detectron2.utils.visualizer import GenericMask
 
+    # overlay_instances would fill the hole of a ring; draw_binary_mask leaves it open.
     visualizer.draw_binary_mask(mask, color, alpha=0.4, area_threshold=0)
     for outline in GenericMask(mask, *mask.shape).polygons:
         visualizer.draw_polygon(outline.reshape(-1, 2), color, alpha=0.0)

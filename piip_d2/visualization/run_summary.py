@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import math
@@ -17,7 +18,8 @@ from piip_d2.data.image_reading import UnusableImageError, read_image
 from piip_d2.data.registration import get_dataset_dicts
 from piip_d2.engine import evaluate_checkpoint
 from piip_d2.engine.atomic_file import write_text_atomically
-from piip_d2.predictor import Predictor
+from piip_d2.engine.seeding import resolve_seed
+from piip_d2.predictor import Predictor, choose_device
 
 from .contact_sheet import Example, draw_contact_sheet
 from .curves import Series, draw_curves, read_metrics
@@ -61,10 +63,11 @@ def summarize_run(
     """Draws the contact sheet and the curves of a run into its folder, and tabulates its AP.
 
     The AP is taken from what the run wrote down; only where there is none, the checkpoint is
-    evaluated.
+    evaluated, and the folder gets a ``results.json``. Its ``config.yaml`` and log stay as they
+    are.
 
     Args:
-        cfg: The config of the run.
+        cfg: The config of the run; it is not changed.
         run_dir: Its output folder.
         num_images: How many test images to show, evenly spaced over the test data.
         threshold: Lowest score drawn.
@@ -75,7 +78,7 @@ def summarize_run(
 
     Raises:
         FileNotFoundError: If the folder holds no checkpoint.
-        ValueError: If no test image can be read.
+        ValueError: If no test image can be read, or if the device is not there.
     """
     run_dir = Path(run_dir)
     checkpoint = find_checkpoint(run_dir)
@@ -83,9 +86,7 @@ def summarize_run(
     metrics = read_metrics(metrics_file) if metrics_file.is_file() else {}
     results = _known_results(cfg, run_dir, checkpoint, metrics)
     if not results:
-        cfg.train.init_checkpoint = str(checkpoint)
-        cfg.train.output_dir = str(run_dir)
-        results = evaluate_checkpoint(cfg)
+        results = _evaluate(cfg, run_dir, checkpoint, device)
 
     predictor = Predictor(cfg, checkpoint, device=device)
     dataset = cfg.dataloader.test.dataset.names
@@ -200,6 +201,17 @@ def _known_results(
     return {}
 
 
+def _evaluate(cfg: DictConfig, run_dir: Path, checkpoint: Path, device: str) -> Results:
+    _logger.info("%s holds no evaluation of %s; it is made now.", run_dir, checkpoint.name)
+    cfg = copy.deepcopy(cfg)
+    cfg.train.init_checkpoint = str(checkpoint)
+    cfg.train.output_dir = str(run_dir)
+    # What set_up_run would resolve, but that would also replace the run's own config.yaml.
+    cfg.train.device = str(choose_device(device))
+    cfg.train.seed = resolve_seed(cfg.train.seed)
+    return evaluate_checkpoint(cfg)
+
+
 def _examples(predictor: Predictor, records: Sequence[dict[str, Any]]) -> dict[str, Example]:
     """Reads images and finds their objects; the keys are the image files."""
     examples = {}
@@ -207,11 +219,12 @@ def _examples(predictor: Predictor, records: Sequence[dict[str, Any]]) -> dict[s
         file = record["file_name"]
         try:
             image = read_image(file)
+            predictions = predictor(image)
         except UnusableImageError as error:
-            _logger.warning("not shown: %s", error)
+            _logger.warning("%s is not shown: %s", file, error)
             continue
         annotations = record.get("annotations", [])
-        examples[file] = Example(Path(file).name, image, annotations, predictor(image))
+        examples[file] = Example(Path(file).name, image, annotations, predictions)
     return examples
 
 

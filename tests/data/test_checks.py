@@ -197,6 +197,23 @@ def test_annotations_are_mended_where_that_is_safe(coco: Coco, write_coco: Write
     }
 
 
+def test_crowds_without_a_mask_get_their_box(coco: Coco, write_coco: Writer):
+    for entry in coco["annotations"][6:]:
+        entry["iscrowd"] = 1
+    cleaned, summary = _check(coco, write_coco)
+    assert cleaned["annotations"][6]["segmentation"] == [[2, 2, 12, 2, 12, 10, 2, 10]]
+    assert (summary.num_masks, summary.num_crowds, summary.problems) == (6, 6, {})
+
+
+def test_objects_without_a_mask_are_set_aside_on_demand(coco: Coco, write_coco: Writer):
+    json_file, folder = write_coco(coco)
+    cleaned, summary = check_coco(coco, json_file, folder, set_aside_unmasked=True)
+    assert [entry["iscrowd"] for entry in cleaned["annotations"]] == [0] * 6 + [1] * 6
+    assert cleaned["annotations"][6]["segmentation"] == [[2, 2, 12, 2, 12, 10, 2, 10]]
+    assert (summary.num_annotations, summary.num_masks, summary.num_crowds) == (6, 6, 6)
+    assert summary.problems == {"object without a mask, set aside as a crowd region": 6}
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_run_lengths_of_every_shape_are_let_through(coco: Coco, write_coco: Writer, packed: bool):
     for number, entry in enumerate(coco["annotations"][:4]):

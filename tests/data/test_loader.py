@@ -16,7 +16,12 @@ from detectron2.data import transforms as T
 from detectron2.utils import comm
 
 from piip_d2.data.image_reading import UnusableImageError
-from piip_d2.data.loader import TrainLoader, build_test_loader, build_train_loader
+from piip_d2.data.loader import (
+    DataLoadingError,
+    TrainLoader,
+    build_test_loader,
+    build_train_loader,
+)
 from piip_d2.data.mapper import PIIPDatasetMapper
 from piip_d2.data.registration import get_dataset_dicts, register_coco_json
 
@@ -136,7 +141,7 @@ def test_broken_images_are_replaced_and_counted(
     # Warned of once, counted every time.
     assert caplog.text.count("Left out (image 1 that cannot be used)") == 1
     loader.report_unusable()
-    assert "In all, 1 images could not be used" in caplog.text
+    assert "In all, 1 images could not be used; others stood in for them" in caplog.text
     _assert_equal(batches[5:], _take(build_train_loader(name, start_iteration=5, **build), 7))
 
 
@@ -149,18 +154,37 @@ def test_a_substitute_may_be_broken_too(name: str, tmp_path: Path):
     assert len(loader.unusable) == 4
 
 
+def test_images_whose_objects_have_no_masks_are_replaced(name: str):
+    mapper = PIIPDatasetMapper(True, augmentations=[], use_instance_mask=True)
+    loader = build_train_loader(name, mapper=mapper, total_batch_size=2)
+    images = {sample["image_id"] for batch in _take(loader, 6) for sample in batch}
+    assert images == {0, 1, 2}
+    assert len(loader.unusable) == 3
+
+
+def test_training_on_masks_where_there_are_none(coco: Coco, write_coco: Writer):
+    for entry in coco["annotations"]:
+        entry.pop("segmentation", None)
+    # A crowd is no object.
+    coco["annotations"][0]["iscrowd"] = 1
+    register_coco_json("boxes", *write_coco(coco))
+    mapper = PIIPDatasetMapper(True, augmentations=[], use_instance_mask=True)
+    with pytest.raises(ValueError, match="training on masks .* none of 11 has"):
+        build_train_loader("boxes", mapper=mapper, total_batch_size=2)
+
+
 def test_only_broken_images(name: str, tmp_path: Path):
     for number in range(6):
         (tmp_path / "images" / f"{number}.png").unlink()
     loader = build_train_loader(name, mapper=_augmenting_mapper(), total_batch_size=2)
-    with pytest.raises(RuntimeError, match="20 drawn one after the other could not be used"):
+    with pytest.raises(DataLoadingError, match="20 drawn one after the other could not be used"):
         _take(loader, 1)
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_other_mistakes_name_the_image(name: str, num_workers: int):
     loader = build_train_loader(name, mapper=_fail, total_batch_size=1, num_workers=num_workers)
-    with pytest.raises(RuntimeError, match=r"preparing .*\.png failed: ZeroDivisionError"):
+    with pytest.raises(DataLoadingError, match=r"preparing .*\.png failed: ZeroDivisionError"):
         _take(loader, 1)
 
 
@@ -170,7 +194,7 @@ def _fail(entry: dict[str, Any]) -> dict[str, Any]:
 
 def test_a_worker_that_dies(name: str):
     loader = build_train_loader(name, mapper=_die, total_batch_size=1, num_workers=1)
-    with pytest.raises(RuntimeError, match=r"one of the 1 data workers ended .*num_workers"):
+    with pytest.raises(DataLoadingError, match=r"one of the 1 data workers ended .*num_workers"):
         _take(loader, 1)
 
 
@@ -224,6 +248,7 @@ def test_evaluation_leaves_out_what_cannot_be_used(
     loader = build_test_loader(name, mapper=PIIPDatasetMapper(False, augmentations=[]))
     assert [sample["image_id"] for (sample,) in loader] == [0, 1, 3, 4, 5]
     assert "2.png: there is no such file" in caplog.text
+    assert "1 images could not be used; the objects in them count as missed" in caplog.text
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         build_test_loader(name, mapper=_numbers, batch_size=0)
 

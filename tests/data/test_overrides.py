@@ -1,13 +1,20 @@
 from __future__ import annotations
 
+import copy
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from detectron2.config import LazyCall as L
+from detectron2.config import instantiate
 from detectron2.evaluation import COCOEvaluator
+from detectron2.structures import Boxes, Instances
 from omegaconf import DictConfig, OmegaConf
+from pycocotools import mask as mask_api
 
 from piip_d2.data import embedded
 from piip_d2.data.loader import build_test_loader, build_train_loader
@@ -28,7 +35,8 @@ def cfg() -> DictConfig:
         "roi_heads": {
             "num_classes": 80,
             "box_predictors": [{"num_classes": "${...num_classes}"}, {"num_classes": 80}],
-            "mask_head": {"num_classes": "${..num_classes}", "conv_dims": "???"},
+            "keypoint_head": {"num_classes": "${..num_classes}", "conv_dims": "???"},
+            "mask_head": None,
         },
         "sem_seg_head": {"num_classes": 54},
     }
@@ -61,8 +69,8 @@ def test_own_data_by_their_paths(cfg: DictConfig, coco: Coco, write_coco: Writer
     heads = cfg.model.roi_heads
     assert heads.num_classes == 2
     assert [one.num_classes for one in heads.box_predictors] == [2, 2]
-    assert heads.mask_head.num_classes == 2
-    assert OmegaConf.is_interpolation(heads.mask_head, "num_classes")
+    assert heads.keypoint_head.num_classes == 2
+    assert OmegaConf.is_interpolation(heads.keypoint_head, "num_classes")
     # Classes of other parts are not those of the objects.
     assert cfg.model.backbone.num_classes == 1000
     assert cfg.model.sem_seg_head.num_classes == 54
@@ -118,21 +126,103 @@ def test_data_sets_by_name(cfg: DictConfig, monkeypatch: pytest.MonkeyPatch):
         apply_data_section(cfg)
 
 
-@pytest.mark.parametrize("masks", [0, 3])
-def test_masks_that_are_missing(
-    cfg: DictConfig, coco: Coco, write_coco: Writer, masks: int, caplog: pytest.LogCaptureFixture
-):
+@pytest.fixture
+def partly_masked(cfg: DictConfig, coco: Coco, write_coco: Writer) -> DictConfig:
+    """A config with masks for data in which only the first three of twelve objects have one."""
     cfg.dataloader.train.mapper.use_instance_mask = True
-    for entry in coco["annotations"][masks:]:
+    for entry in coco["annotations"][3:]:
         entry.pop("segmentation", None)
     json_file, folder = write_coco(coco)
     cfg.data = {"train": str(json_file), "val": str(json_file), "images": str(folder)}
-    if masks:
+    return cfg
+
+
+def test_training_leaves_out_what_has_no_mask(
+    partly_masked: DictConfig, caplog: pytest.LogCaptureFixture
+):
+    apply_data_section(partly_masked)
+    assert "9 of 12 objects" in caplog.text
+    # Images none of whose objects has a mask are no training images.
+    loader = instantiate(partly_masked.dataloader.train)
+    batches = list(itertools.islice(loader, 4))
+    assert {sample["image_id"] for batch in batches for sample in batch} == {0, 1}
+    assert {len(s["instances"]) for batch in batches for s in batch if s["image_id"] == 1} == {1}
+    assert not loader.unusable
+
+
+def test_evaluation_ignores_what_has_no_mask(partly_masked: DictConfig, coco: Coco):
+    apply_data_section(partly_masked)
+    evaluator = instantiate(partly_masked.dataloader.evaluator)
+    evaluator.reset()
+    for image in coco["images"]:
+        instances = _found_in(image, coco)
+        evaluator.process([{"image_id": image["id"]}], [{"instances": instances}])
+    results = evaluator.evaluate()
+    # All objects are found: no one missed, and those that cannot be judged are no false alarms.
+    assert results["segm"]["AP"] == results["bbox"]["AP"] == pytest.approx(100.0)
+
+
+def _found_in(image: dict[str, Any], coco: Coco) -> Instances:
+    """All objects of an image, those without a mask with the highest score."""
+    entries = [entry for entry in coco["annotations"] if entry["image_id"] == image["id"]]
+    size = image["height"], image["width"]
+    outlines = [entry.get("segmentation", _rectangle(entry["bbox"])) for entry in entries]
+    boxes = [_rectangle(entry["bbox"])[0] for entry in entries]
+    instances = Instances(size)
+    instances.pred_boxes = Boxes(torch.tensor([[box[0], box[1], box[2], box[5]] for box in boxes]))
+    instances.scores = torch.tensor([0.8 if "segmentation" in entry else 0.9 for entry in entries])
+    instances.pred_classes = torch.tensor([int(entry["category_id"] == 7) for entry in entries])
+    masks = [
+        mask_api.decode(mask_api.merge(mask_api.frPyObjects(each, *size))) for each in outlines
+    ]
+    instances.pred_masks = torch.from_numpy(np.stack(masks)).bool()
+    return instances
+
+
+def _rectangle(box: list[float]) -> list[list[float]]:
+    left, top, width, height = map(float, box)
+    right, bottom = left + width, top + height
+    return [[left, top, right, top, right, bottom, left, bottom]]
+
+
+def test_a_detector_of_boxes_uses_the_same_json_in_full(partly_masked: DictConfig):
+    boxes_only = copy.deepcopy(partly_masked)
+    boxes_only.dataloader.train.mapper.use_instance_mask = False
+    apply_data_section(partly_masked)
+    apply_data_section(boxes_only)
+    assert len(get_dataset_dicts(partly_masked.dataloader.train.dataset.names)) == 2
+    assert len(get_dataset_dicts(boxes_only.dataloader.train.dataset.names)) == 6
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_split_without_any_mask(
+    cfg: DictConfig, coco: Coco, write_coco: Writer, tmp_path: Path, split: str
+):
+    cfg.dataloader.train.mapper.use_instance_mask = True
+    json_file, folder = write_coco(coco)
+    for entry in coco["annotations"]:
+        entry.pop("segmentation", None)
+    (tmp_path / "boxes.json").write_text(json.dumps(coco))
+    cfg.data = {"train": str(json_file), "val": str(json_file), "images": str(folder)}
+    cfg.data[split] = str(tmp_path / "boxes.json")
+    what = {"train": "trains on masks", "val": "is evaluated by its masks"}[split]
+    with pytest.raises(ValueError, match=f"{what}, but no object of .*boxes.json has one"):
         apply_data_section(cfg)
-        assert "9 of 12 objects" in caplog.text
-    else:
-        with pytest.raises(ValueError, match="trains on masks, but no object of .* has one"):
-            apply_data_section(cfg)
+
+
+def test_evaluating_a_mask_head_needs_masks_unless_boxes_are_asked_for(
+    cfg: DictConfig, coco: Coco, write_coco: Writer
+):
+    for entry in coco["annotations"]:
+        entry.pop("segmentation", None)
+    json_file, folder = write_coco(coco)
+    cfg.data = {"val": str(json_file), "images": str(folder)}
+    cfg.model.roi_heads.mask_head = {"num_classes": 80}
+    with pytest.raises(ValueError, match=r"boxes alone: dataloader\.evaluator\.tasks=\[bbox\]"):
+        apply_data_section(cfg)
+    cfg.dataloader.evaluator.tasks = ["bbox"]
+    apply_data_section(cfg)
+    assert len(get_dataset_dicts(cfg.dataloader.test.dataset.names)) == 6
 
 
 def test_a_model_without_classes_is_reported(caplog: pytest.LogCaptureFixture):

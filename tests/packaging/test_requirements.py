@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -61,6 +63,24 @@ def test_pins_satisfy_what_the_package_declares() -> None:
     for line in declared:
         requirement = Requirement(line)
         assert requirement.specifier.contains(versions[requirement.name]), line
+
+
+def test_package_declares_what_it_always_imports() -> None:
+    setup = (FOLDER.parent / "setup.py").read_text(encoding="utf-8")
+    found = re.search(r"install_requires=\[(.*?)\n    \]", setup, flags=re.DOTALL)
+    assert found
+    declared = {Requirement(line).name for line in re.findall(r'^ *"(.+?)"', found.group(1), re.M)}
+    imported: set[str] = set()
+    for path in (FOLDER.parent / "piip_d2").rglob("*.py"):
+        # Imports that stand further in are of what is optional, or only for type checkers.
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module or ""]
+            imported.update(name.partition(".")[0] for name in names)
+    distributions = {"PIL": "pillow", "hydra": "hydra-core"}
+    known = sys.stdlib_module_names | {"piip_d2", "detectron2"}
+    assert {distributions.get(name, name) for name in imported - known} <= declared
 
 
 def test_package_declares_neither_opencv_nor_detectron2() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import logging
@@ -100,6 +101,53 @@ def test_evaluates_where_nothing_is_written_down(
     assert summary.curves is None
     written = json.loads((run_dir / "results.json").read_text())
     assert _row(summary.table, "box")[0] == f"{written['bbox']['AP']:.1f}"
+
+
+def test_evaluation_of_a_run_killed_before_its_first(
+    cfg: DictConfig, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The config is that of the command line: device and seed are not resolved in it."""
+    (run_dir / "results.json").unlink()
+    for name in ("model_best", "model_final"):
+        (run_dir / f"{name}.pth").rename(run_dir / "model_0000009.pth")
+    (run_dir / "last_checkpoint").write_text("model_0000009.pth")
+    cfg.train.device, cfg.train.seed = "auto", -1
+    before = copy.deepcopy(cfg)
+    summary = summarize_run(cfg, run_dir, num_images=1, device="cpu")
+    assert summary.checkpoint.name == "model_0000009.pth"
+    assert _row(summary.table, "box")
+    assert cfg == before
+    assert not (run_dir / "config.yaml").exists()
+
+    (run_dir / "results.json").unlink()
+    devices = []
+    cfg.train.device = "cuda:9"
+
+    def note_device(resolved: DictConfig) -> dict[str, dict[str, float]]:
+        devices.append(resolved.train.device)
+        return {"bbox": {"AP": 1.0}}
+
+    monkeypatch.setattr("piip_d2.visualization.run_summary.evaluate_checkpoint", note_device)
+    summarize_run(cfg, run_dir, num_images=1, device="cpu")
+    assert devices == ["cpu"]
+
+
+def test_test_image_that_the_model_cannot_take_is_not_shown(
+    cfg: DictConfig,
+    run_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    line = run_dir / "line.png"
+    Image.new("RGB", (5000, 1)).save(line)
+
+    def with_line(names: str, filter_empty: bool) -> list[dict[str, object]]:
+        return [{"file_name": str(line)}, *DatasetCatalog.get(names)]
+
+    monkeypatch.setattr("piip_d2.visualization.run_summary.get_dataset_dicts", with_line)
+    summary = summarize_run(cfg, run_dir, num_images=2, device="cpu")
+    assert "line.png is not shown: an image of 5000 x 1 pixels" in caplog.text
+    assert "line.png" not in summary.sources.read_text()
 
 
 def test_unreadable_test_image_is_not_shown(
