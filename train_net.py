@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import argparse
 import logging
+from pathlib import Path
 
 import torch
 from detectron2.engine import default_argument_parser
+from omegaconf import DictConfig
 
+from piip_d2.data.loader import DataLoadingError
 from piip_d2.data.overrides import apply_data_section
 from piip_d2.engine import (
     environment_report,
@@ -26,6 +29,9 @@ from piip_d2.engine import (
     train,
 )
 from piip_d2.engine.environment import FILE_LOGGER
+
+# What a user can do something about, and is told in one sentence.
+_MISTAKES = (ValueError, OSError, ImportError, FloatingPointError, DataLoadingError)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -41,8 +47,10 @@ def run(args: argparse.Namespace) -> None:
     """Does in one process what the command line says."""
     cfg = load_config(args.config_file, args.opts)
     apply_data_section(cfg)
-    if args.num_gpus == 0:
-        cfg.train.device = "cpu"
+    cfg.train.device = _device(args, cfg)
+    if args.eval_only:
+        # What the training wrote into its folder stays as it is.
+        cfg.train.output_dir = str(Path(cfg.train.output_dir) / "evaluation")
     config_text = set_up_run(cfg)
     if args.eval_only:
         evaluate_checkpoint(cfg, config_text)
@@ -54,10 +62,12 @@ def main(args: argparse.Namespace) -> None:
     """Runs, and turns mistakes in the input into one sentence."""
     try:
         run(args)
-    except (ValueError, OSError, ImportError) as error:
+    except _MISTAKES as error:
         if logging.getLogger(FILE_LOGGER).handlers:
             logging.getLogger(FILE_LOGGER).error("The run failed.", exc_info=True)
-        raise SystemExit(f"error: {error}") from None
+        raise SystemExit(f"error: {_sentence(error)}") from None
+    except KeyboardInterrupt:
+        raise SystemExit("Ended by Ctrl-C.") from None
 
 
 def start(args: argparse.Namespace) -> None:
@@ -65,19 +75,33 @@ def start(args: argparse.Namespace) -> None:
     if args.version:
         print(environment_report())
         return
-    if args.num_gpus > 1 and not torch.cuda.is_available():
-        print(f"No GPU here: {args.num_gpus} processes share the CPU.")
     try:
+        device = _device(args, load_config(args.config_file, args.opts))
+        if args.num_gpus > 1 and not (torch.cuda.is_available() and device != "cpu"):
+            print(f"No GPU is used: {args.num_gpus} processes share the CPU.")
         launch(
             main,
             args.num_gpus,
+            device=device,
             num_machines=args.num_machines,
             machine_rank=args.machine_rank,
             dist_url=args.dist_url,
             args=(args,),
         )
-    except ValueError as error:
-        raise SystemExit(f"error: {error}") from None
+    except _MISTAKES as error:
+        raise SystemExit(f"error: {_sentence(error)}") from None
+
+
+def _device(args: argparse.Namespace, cfg: DictConfig) -> str:
+    return "cpu" if args.num_gpus == 0 else str(cfg.train.device)
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error)
+    if isinstance(error, DataLoadingError):
+        # What comes from a worker has its traceback in front.
+        text = text.rpartition(f"{DataLoadingError.__name__}: ")[2].split("\n")[0]
+    return text
 
 
 if __name__ == "__main__":

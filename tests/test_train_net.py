@@ -18,6 +18,7 @@ import piip_d2
 from piip_d2.data import register_coco_json
 from tests.engine.runs import CONFIG as TOY
 from tests.engine.runs import undone_process_state
+from tests.engine.toys import ToyEvaluator
 
 if TYPE_CHECKING:
     from tests.conftest import TinyCoco
@@ -80,6 +81,11 @@ def test_trains_and_evaluates(
     expected = {"config.yaml", "log.txt", "metrics.json", "results.json", "last_checkpoint"}
     assert expected | {"model_final.pth", "model_best.pth"} <= names
     results = json.loads((tmp_path / "results.json").read_text())
+    # The evaluation alone leaves alone what the training wrote.
+    evaluation = tmp_path / "evaluation"
+    # In this very process the log of the training is still open.
+    saved = [path for path in tmp_path.iterdir() if path.is_file() and path.name != "log.txt"]
+    contents = {path.name: path.read_bytes() for path in saved}
     capsys.readouterr()
     _run(
         monkeypatch,
@@ -87,8 +93,11 @@ def test_trains_and_evaluates(
         str(tmp_path / "config.yaml"),
         "--eval-only",
         f"train.init_checkpoint={tmp_path}/model_final.pth",
-        f"train.output_dir={tmp_path}/evaluation",
+        "train.ema.evaluate=model",
     )
+    assert {path.name: path.read_bytes() for path in saved} == contents
+    assert {"config.yaml", "log.txt"} <= {path.name for path in evaluation.iterdir()}
+    assert "evaluate: model" in (evaluation / "config.yaml").read_text()
     assert json.loads((tmp_path / "evaluation" / "results.json").read_text()) == results
     assert "copypaste: Task: bbox" in capsys.readouterr().out
 
@@ -109,6 +118,8 @@ def test_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["--config-file", TOY, "train.amp.dtype=int8", "train.amp.enabled=True"], "amp.dtype mus"),
         (["--config-file", TOY, "--num-machines", "2"], "--num-machines > 1 needs --dist-url"),
         (["--config-file", TOY, "train.init_checkpoint=x.pth"], "checkpoint x.pth does not exist"),
+        (["--config-file", TOY, "train.max_iter=abc"], "'train.max_iter' must be a number"),
+        (["--config-file", TOY, "model.fail_from=1"], "loss_box': nan} are not finite at iter"),
     ],
 )
 def test_mistake_ends_in_one_sentence(
@@ -119,6 +130,44 @@ def test_mistake_ends_in_one_sentence(
     assert str(ending.value.code).startswith("error: ")
     assert message in str(ending.value.code)
     assert "\n" not in str(ending.value.code)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_data_that_cannot_be_loaded_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_coco: TinyCoco, num_workers: int
+) -> None:
+    broken = tmp_path / "images"
+    broken.mkdir()
+    for path in Path(tiny_coco.image_root).iterdir():
+        (broken / path.name).write_bytes(b"no image")
+    with pytest.raises(SystemExit) as ending:
+        _run(
+            monkeypatch,
+            *["--config-file", QUICK, "--num-gpus", "0"],
+            *_piip_arguments(tiny_coco, tmp_path / "run"),
+            f"data.images={broken}",
+            f"dataloader.train.num_workers={num_workers}",
+        )
+    message = str(ending.value.code)
+    assert message.startswith("error: training needs images that can be read, but 20 drawn")
+    assert "\n" not in message
+    assert "Traceback" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_several_processes_for_one_gpu_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", "yes".isalpha)
+    with pytest.raises(SystemExit, match="error: train.device=cuda:0 is one GPU, but 8 processes"):
+        _run(monkeypatch, "--config-file", TOY, "--num-gpus", "8", "train.device=cuda:0")
+
+
+def test_ctrl_c_shows_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: ToyEvaluator) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ToyEvaluator, "evaluate", interrupted)
+    with pytest.raises(SystemExit, match="Ended by Ctrl-C"):
+        _run(monkeypatch, "--config-file", TOY, f"train.output_dir={tmp_path}")
+    assert (tmp_path / "model_final.pth").exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -1,6 +1,6 @@
 """Prints the AP of a run, and draws predictions beside ground truth and the run's curves.
 
-python tools/summarize_run.py --run-dir output/faster_rcnn_trees
+python tools/summarize_run.py --run-dir output/quick/trees
 """
 
 from __future__ import annotations

@@ -13,16 +13,20 @@ __all__ = ["sample_randomness"]
 
 
 @contextmanager
-def sample_randomness(*key: int) -> Iterator[None]:
-    """Run a block under the generators of Python, NumPy and PyTorch seeded from a key.
+def sample_randomness(seed: int, position: int) -> Iterator[None]:
+    """Run a block under the generators of Python, NumPy and PyTorch seeded for one sample.
 
     Afterwards they go on as if nothing had happened. The generators of accelerators are left
     alone: `torch.manual_seed` would reseed them, and with them a model's dropout.
 
     Args:
-        *key: numbers that the seed is made of.
+        seed: seed of the run, not negative.
+        position: number of the sample in the run, not negative.
     """
     before = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
+    # In words of 32 bits, each at its own place: in a mere pair, seed 2**32 + 5 at position 0 would
+    # be seed 5 at position 1.
+    key = (seed % 2**32, position % 2**32, seed >> 32, position >> 32)
     # Mixes the numbers well: neighbouring positions get unrelated seeds.
     words = np.random.SeedSequence(key).generate_state(4)
     random.seed(int(words[0]))

@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
-from torch import Tensor, nn
+from torch import nn
 
 from piip_d2.engine.atomic_file import write_atomically, write_text_atomically
+from piip_d2.engine.checkpoint_reading import (
+    CheckpointReadError,
+    check_has_weights,
+    check_is_there,
+    read_checkpoint,
+    unreadable,
+)
 from piip_d2.engine.ema import ExponentialMovingAverage
-from piip_d2.engine.weight_matching import check_weights, summarize_match
+from piip_d2.engine.weight_matching import check_loaded, check_weights, summarize_match
+
+__all__ = [
+    "AtomicCheckpointer",
+    "BestWeightsCheckpointer",
+    "CheckpointReadError",
+    "CheckpointSaveError",
+]
 
 logger = logging.getLogger(__name__)
 
 Purpose = Literal["initialize", "evaluate", "resume"]
 
-
-class CheckpointReadError(ValueError):
-    """A checkpoint file that cannot be read."""
+# Formats that Detectron2 unpickles as they are.
+_PICKLES = (".pkl", ".pyth")
 
 
 class CheckpointSaveError(OSError):
@@ -34,8 +45,10 @@ class CheckpointSaveError(OSError):
 class AtomicCheckpointer(DetectionCheckpointer):
     """Detectron2's checkpointer with whole files only and checks on what is loaded.
 
-    A file is verified before anything is taken from it, is read without running code from it, and
-    carries ``metadata``, set before the first save.
+    A ``.pth`` file is verified before anything is taken from it, and read without running code
+    from it. A ``.pkl`` file, the format of Detectron2's model zoo, is unpickled as Detectron2 does
+    it: that runs what the file says, so it must come from someone you trust. What is saved carries
+    ``metadata``, set before the first save.
 
     Args:
         model: The model; a wrapper for data parallelism is looked through.
@@ -116,7 +129,8 @@ class AtomicCheckpointer(DetectionCheckpointer):
             purpose: "initialize" and "evaluate" load the model alone: the first wants at least
                 one fitting weight, the second every parameter. "resume" loads everything and
                 wants all to fit.
-            path: A file or an address that Detectron2's path manager knows.
+            path: A file or an address that Detectron2's path manager knows; with
+                "?matching_heuristics=True" behind it Detectron2 matches similar names.
             prefer_average: Whether to take the moving average of the weights where the file has
                 one and the purpose is not to resume.
 
@@ -127,8 +141,7 @@ class AtomicCheckpointer(DetectionCheckpointer):
             CheckpointReadError: If the file is not there or not whole.
             ValueError: If it is of another model.
         """
-        if "://" not in path and not os.path.isfile(path):
-            raise CheckpointReadError(f"the checkpoint {path} does not exist")
+        check_is_there(path, self.path_manager.get_local_path)
         self._purpose = purpose
         self._prefers_average = prefer_average and purpose != "resume"
         try:
@@ -138,8 +151,18 @@ class AtomicCheckpointer(DetectionCheckpointer):
             self._parsed_url_during_load = None
         return rest
 
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        if not filename.endswith(_PICKLES):
+            return dict(super()._load_file(filename))
+        try:
+            loaded = super()._load_file(filename)
+        except Exception as error:  # unpickling arbitrary bytes raises nearly anything
+            raise unreadable(filename, error) from error
+        check_has_weights(filename, loaded)
+        return dict(loaded)
+
     def _torch_load(self, f: str) -> dict[str, Any]:
-        loaded = _read(f)
+        loaded = read_checkpoint(f)
         if "model" not in loaded and isinstance(loaded.get("state_dict"), Mapping):
             loaded = {"model": dict(loaded["state_dict"])}
         average = loaded.get("ema")
@@ -149,11 +172,16 @@ class AtomicCheckpointer(DetectionCheckpointer):
         return loaded
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
-        if not checkpoint.get("matching_heuristics", False):
-            check_weights(checkpoint["model"], self.model, self._purpose)
+        given = list(checkpoint["model"])
+        by_heuristics = checkpoint.get("matching_heuristics", False)
+        if not by_heuristics:
+            check_weights(checkpoint["model"], self.model, self._purpose, self.save_dir)
         total = len(self.model.state_dict())
         incompatible = super()._load_model(checkpoint)
         summarize_match(incompatible, total)
+        if by_heuristics:
+            # Which names Detectron2 takes for the same shows only now.
+            check_loaded(incompatible.missing_keys, given, self.model, self._purpose)
         return incompatible
 
     def _resume_candidates(self) -> list[Path]:
@@ -198,7 +226,7 @@ class BestWeightsCheckpointer(AtomicCheckpointer):
         if not path.is_file():
             return None
         try:
-            best = _read(str(path)).get("best", {})
+            best = read_checkpoint(str(path)).get("best", {})
         except CheckpointReadError as error:
             logger.warning("%s. The next evaluation replaces it.", error)
             return None
@@ -210,40 +238,6 @@ class BestWeightsCheckpointer(AtomicCheckpointer):
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Does nothing: one cannot resume from these."""
-
-
-def _read(path: str) -> dict[str, Any]:
-    try:
-        if zipfile.is_zipfile(path):
-            # PyTorch does not look at the check sums that it writes.
-            with zipfile.ZipFile(path) as archive:
-                damaged = archive.testzip()
-            if damaged:
-                raise CheckpointReadError(f"the checkpoint {path} is damaged in {damaged}")
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except CheckpointReadError:
-        raise
-    except Exception as error:  # unpickling arbitrary bytes raises nearly anything
-        reason = str(error).split("\n")[0][:200] or type(error).__name__
-        raise CheckpointReadError(
-            f"the checkpoint {path} cannot be read: it is truncated, damaged, or holds more than "
-            f"tensors and plain values ({reason})"
-        ) from error
-    weights = loaded.get("model", loaded) if isinstance(loaded, Mapping) else None
-    if not isinstance(weights, Mapping) or not _holds_tensors(weights):
-        seen = sorted(map(str, loaded))[:8] if isinstance(loaded, Mapping) else type(loaded)
-        raise CheckpointReadError(
-            f"the checkpoint {path} has no weights by name, neither at its top level nor under "
-            f"'model' or 'state_dict'; it holds {seen}"
-        )
-    return dict(loaded)
-
-
-def _holds_tensors(weights: Mapping[str, Any]) -> bool:
-    weights = weights.get("state_dict", weights)
-    return any(
-        isinstance(value, Tensor) or hasattr(value, "__array__") for value in weights.values()
-    )
 
 
 def _modification_time(path: Path) -> float:

@@ -21,7 +21,8 @@ _SECTIONS = ("model", "dataloader", "optimizer", "lr_multiplier", "train")
 def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
     """Loads a config file, completes its ``train`` section and applies overrides.
 
-    The overrides of the chosen ``train.preset`` come first, so that explicit ones win.
+    The overrides of the chosen ``train.preset`` come first, so that explicit ones win. Its name
+    then moves to ``train.applied_preset``, so what is saved and loaded again stays what it is.
 
     Args:
         path: A Python file, or the ``config.yaml`` of an earlier run.
@@ -54,6 +55,8 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
                 f"train.preset must be one of {sorted(presets)}, got {cfg.train.preset!r}"
             )
         apply_overrides(cfg, [*presets[cfg.train.preset], *overrides])
+        cfg.train.applied_preset = cfg.train.preset
+        cfg.train.preset = ""
     return cfg
 
 

@@ -89,7 +89,8 @@ def set_up_run(cfg: DictConfig) -> str:
         setup_logger(str(output_dir), distributed_rank=rank, name=name)
     setup_logger(str(output_dir), rank, name=FILE_LOGGER, configure_stdout=False)
     logging.getLogger(FILE_LOGGER).info("Environment:\n%s", environment_report())
-    cfg.train.device = resolve_device(cfg.train.device)
+    asked_device = cfg.train.device
+    cfg.train.device = resolve_device(asked_device)
     if cfg.train.device == "cpu":
         keep_freed_memory()
     cfg.train.seed = resolve_seed(cfg.train.seed)
@@ -101,9 +102,22 @@ def set_up_run(cfg: DictConfig) -> str:
         cfg.train.seed,
         output_dir,
     )
+    if cfg.train.applied_preset:
+        logger.info("The settings of the preset %s are in use.", cfg.train.applied_preset)
     torch.backends.cudnn.benchmark = bool(cfg.train.cudnn_benchmark)
     torch.set_float32_matmul_precision(cfg.train.float32_matmul_precision)
+    return _save(cfg, asked_device, output_dir / "config.yaml")
+
+
+def _save(cfg: DictConfig, asked_device: str, path: Path) -> str:
+    """Saves the configuration in the main process, and returns its text in all of them."""
+    text = ""
     if comm.is_main_process():
-        LazyConfig.save(cfg, str(output_dir / "config.yaml"))
-    comm.synchronize()
-    return (output_dir / "config.yaml").read_text(encoding="utf-8")
+        # "auto" stays "auto": the file may be used on another machine.
+        device = cfg.train.device
+        cfg.train.device = asked_device
+        LazyConfig.save(cfg, str(path))
+        cfg.train.device = device
+        text = path.read_text(encoding="utf-8")
+    # The other machines may not see this file.
+    return str(comm.all_gather(text)[0])

@@ -64,8 +64,10 @@ class CheckpointHook(PeriodicCheckpointer):
         if self.checkpointer.save_to_disk:
             self._attempt(self.step, iteration)
         signal_name = self._interruption.name() if self._interruption else None
-        if signal_name and iteration + 1 < self.trainer.max_iter:
-            if self.checkpointer.save_to_disk and (iteration + 1) % self.period:
+        if signal_name:
+            # The last iteration has been saved as the final one.
+            unsaved = (iteration + 1) % self.period and iteration + 1 < self.trainer.max_iter
+            if self.checkpointer.save_to_disk and unsaved:
                 self._attempt(self._save, f"{self.file_prefix}_{iteration:07d}", iteration)
             raise TrainingInterrupted(
                 f"Ended by {signal_name} behind iteration {iteration}; --resume goes on from "
@@ -77,6 +79,9 @@ class CheckpointHook(PeriodicCheckpointer):
         unsaved = self._final_iteration != done - 1
         if done >= self.trainer.max_iter and self.checkpointer.save_to_disk and unsaved:
             self._attempt(self._save, f"{self.file_prefix}_final", done - 1)
+        if self._interruption and done >= self.trainer.max_iter:
+            # Nothing is left to be saved: the evaluation to come may end at once.
+            self._interruption.release()
 
     def step(self, iteration: int, **kwargs: Any) -> None:
         """Saves what is due at the end of an iteration."""

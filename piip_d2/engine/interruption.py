@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -9,6 +10,8 @@ import time
 from types import FrameType, TracebackType
 
 from detectron2.utils import comm
+
+logger = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -45,12 +48,18 @@ class Interruption:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._restore()
+        self.release()
 
     def name(self) -> str | None:
         """Returns the signal that any of the processes received, or None; all must call it."""
         own = self._received.name if self._received else None
         return next((name for name in comm.all_gather(own) if name), None)
+
+    def release(self) -> None:
+        """Lets signals act at once again, as they do without this."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
@@ -59,11 +68,10 @@ class Interruption:
         if self._received is None:
             self._received = signal.Signals(number)
             self._received_at = time.monotonic()
+            logger.warning(
+                "%s: Finishing this iteration, then saving; press again to end at once.",
+                self._received.name,
+            )
         elif time.monotonic() - self._received_at > _SAME_EVENT:
-            self._restore()
+            self.release()
             os.kill(self._process, number)
-
-    def _restore(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous = {}

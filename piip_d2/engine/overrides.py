@@ -10,7 +10,7 @@ from typing import Any
 from detectron2.config import LazyConfig
 from detectron2.utils.registry import locate
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
@@ -30,7 +30,8 @@ def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
         The configuration.
 
     Raises:
-        ValueError: If an override is malformed, or its key unknown or a whole section.
+        ValueError: If an override is malformed, its key is unknown or a whole section, or its value
+            is none where the configuration has a number or a truth value.
     """
     for text in overrides:
         override = _parse(text, cfg)
@@ -88,6 +89,24 @@ def _check_key(cfg: DictConfig, key: str, value: Any) -> None:
             f"{key!r} is a section and cannot become {value!r}; it has the keys "
             f"{', '.join(map(str, present))}"
         )
+    _check_type(key, present, value, is_argument="_target_" in section)
+
+
+def _check_type(key: str, present: Any, value: Any, *, is_argument: bool) -> None:
+    """Compares the type of a value with that of the number or truth value it replaces."""
+    # Null often means "none of this", and what an interpolation gives shows later.
+    if value is None or (isinstance(value, QuotedString | str) and "${" in str(value)):
+        return
+    if isinstance(present, bool):
+        wanted, fits = "True or False", isinstance(value, bool)
+    elif isinstance(present, int | float):
+        # A function may well take a list, such as one of sizes, in the place of one number.
+        allowed = (int, float, list) if is_argument else (int, float)
+        wanted, fits = "a number", isinstance(value, allowed) and not isinstance(value, bool)
+    else:
+        return
+    if not fits:
+        raise ValueError(f"{key!r} must be {wanted} as its present value {present}, got {value!r}")
 
 
 def _unknown_key_message(plain: Any, key: str) -> str:

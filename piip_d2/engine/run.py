@@ -7,7 +7,7 @@ from typing import Any
 
 from detectron2.config import instantiate
 from detectron2.engine import HookBase
-from detectron2.engine.hooks import IterationTimer, LRScheduler, PeriodicWriter
+from detectron2.engine.hooks import IterationTimer, LRScheduler
 from detectron2.utils import comm
 from omegaconf import DictConfig
 from torch import nn
@@ -22,6 +22,7 @@ from piip_d2.engine.build import (
     build_trainer,
 )
 from piip_d2.engine.checkpointer import AtomicCheckpointer, BestWeightsCheckpointer
+from piip_d2.engine.earlier_run import put_earlier_run_aside
 from piip_d2.engine.ema import EMAHook, ExponentialMovingAverage
 from piip_d2.engine.evaluation import Evaluation
 from piip_d2.engine.hooks import (
@@ -34,7 +35,7 @@ from piip_d2.engine.hooks import (
 from piip_d2.engine.interruption import Interruption, TrainingInterrupted
 from piip_d2.engine.metadata import check_num_classes, describe_run, differences
 from piip_d2.engine.trainer import Trainer
-from piip_d2.engine.writers import build_writers
+from piip_d2.engine.writers import MetricsHook, build_writers
 
 logger = logging.getLogger(__name__)
 
@@ -52,9 +53,9 @@ def train(cfg: DictConfig, config_text: str = "", *, resume: bool = False) -> di
 
     Raises:
         CheckpointSaveError: If the last checkpoint could not be saved.
+        ValueError: If the configuration, the data or a checkpoint does not fit.
     """
-    if cfg.train.max_iter < 1:
-        raise ValueError(f"train.max_iter must be at least 1, got {cfg.train.max_iter}")
+    _check_numbers(cfg)
     evaluation = Evaluation(cfg)
     model = build_model(cfg)
     ema = build_ema(cfg, model)
@@ -90,6 +91,7 @@ def train(cfg: DictConfig, config_text: str = "", *, resume: bool = False) -> di
         metadata = describe_run(cfg, model, config_text)
         checkpointer.metadata = best.metadata = metadata
         _compare(saved, metadata, model)
+        _make_room(cfg.train.output_dir, start)
         trainer.register_hooks_after_checkpoint(_writer_hooks(cfg, trainer))
         try:
             _train(trainer, start, cfg.train.max_iter, checkpointer)
@@ -125,6 +127,15 @@ def evaluate_checkpoint(cfg: DictConfig, config_text: str = "") -> dict[str, Any
         logger.warning("train.init_checkpoint is empty: random weights are evaluated.")
     _compare(saved, describe_run(cfg, model, config_text), model)
     return evaluation(model, ema)
+
+
+def _check_numbers(cfg: DictConfig) -> None:
+    for name, least in (("max_iter", 1), ("accumulate", 1), ("log_period", 1), ("eval_period", 0)):
+        number = cfg.train[name]
+        if not isinstance(number, int) or number < least:
+            raise ValueError(
+                f"train.{name} must be at least {least} and a whole number, got {number!r}"
+            )
 
 
 def _compare(saved: dict[str, Any], present: dict[str, Any], model: nn.Module) -> None:
@@ -176,7 +187,7 @@ def _writer_hooks(cfg: DictConfig, trainer: Trainer) -> list[HookBase]:
         first_iteration=trainer.first_unwritten_iteration,
         tensorboard=cfg.train.tensorboard,
     )
-    return [PeriodicWriter(writers, period)]
+    return [MetricsHook(writers, period)]
 
 
 def _load_start(
@@ -191,13 +202,6 @@ def _load_start(
         if saved is not None:
             return saved
         logger.info("There is no checkpoint in %s to resume from.", folder)
-    elif checkpointer.has_checkpoint():
-        logger.warning(
-            "%s holds an earlier run (%s). This one starts anew and will overwrite files of the "
-            "same name; to go on with the earlier one, stop this and add --resume.",
-            folder,
-            checkpointer.get_checkpoint_file(),
-        )
     if cfg.train.init_checkpoint:
         return checkpointer.load_for(
             "initialize",
@@ -206,6 +210,20 @@ def _load_start(
         )
     logger.info("Training starts from scratch (train.init_checkpoint is empty).")
     return {}
+
+
+def _make_room(folder: str, start: int) -> None:
+    """Puts an earlier run in the folder aside, unless this one goes on with it."""
+    starts = comm.all_gather(start)
+    if len(set(starts)) > 1:
+        raise ValueError(
+            f"the processes would start at different iterations ({starts}): {folder} must hold the "
+            "same checkpoints on all machines"
+        )
+    # All processes have passed here, so have loaded what they start from, even if it moves now.
+    if start == 0 and comm.is_main_process():
+        put_earlier_run_aside(folder)
+    comm.synchronize()
 
 
 def _train(trainer: Trainer, start: int, max_iter: int, checkpointer: AtomicCheckpointer) -> None:

@@ -21,15 +21,19 @@ def resolve_seed(seed: int | None) -> int:
     return drawn
 
 
-def seed_everything(*position: int) -> None:
+def seed_everything(seed: int, *position: int) -> None:
     """Seeds the generators of Python, NumPy and PyTorch (on all devices).
 
+    Equal arguments give equal draws, different ones, also of different number, independent draws.
+
     Args:
-        *position: Non-negative integers which name a point of a run, such as the run's seed, the
-            iteration and the rank. Equal positions give equal draws, different ones independent
-            draws.
+        seed: The run's seed, not negative.
+        *position: Non-negative integers which name a point of the run, such as the iteration and
+            the rank.
     """
-    words = np.random.SeedSequence(position).generate_state(3, np.uint32)
+    # As parts of the seed itself, (7,) and (7, 0, 0, 0) would be the same.
+    sequence = np.random.SeedSequence(seed, spawn_key=position)
+    words = sequence.generate_state(3, np.uint32)
     random.seed(int(words[0]))
     np.random.seed(int(words[1]))
     torch.manual_seed(int(words[2]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,9 @@ class _Match:
     misshapen: list[str]
 
 
-def check_weights(weights: Mapping[str, Any], model: nn.Module, purpose: str) -> None:
+def check_weights(
+    weights: Mapping[str, Any], model: nn.Module, purpose: str, folder: str = ""
+) -> None:
     """Checks that weights fit a model well enough for what they are wanted for.
 
     Args:
@@ -30,32 +32,43 @@ def check_weights(weights: Mapping[str, Any], model: nn.Module, purpose: str) ->
         model: The model.
         purpose: "initialize" wants at least one fitting weight, "evaluate" all parameters,
             "resume" all weights and no others.
+        folder: The folder of the run to resume.
 
     Raises:
         ValueError: If they do not; the message shows names of both sides.
     """
     match = _match(weights, model)
-    if not match.fitting:
-        raise ValueError(
-            f"none of the {len(weights)} weights in the checkpoint fits the model. The checkpoint "
-            f"has {_some(weights)}; the model has {_some(model.state_dict())}. If these are "
-            "weights of the PIIP authors or of another mmdetection model, convert them first: "
-            "piip_d2.checkpoint.convert_detector_state_dict"
-        )
-    parameters = {name for name, _ in model.named_parameters()}
-    lacking = [name for name in match.missing + match.misshapen if name in parameters]
-    if purpose == "evaluate" and lacking:
-        raise ValueError(
-            f"the checkpoint leaves {len(lacking)} of {len(parameters)} parameters untrained, so "
-            f"its evaluation would mean nothing: {_some(lacking)} are missing or of another shape"
-        )
     wrong = match.missing + match.unexpected + match.misshapen
     if purpose == "resume" and wrong:
+        away = f" or move the folder {folder} away" if folder else ""
         raise ValueError(
             f"the checkpoint is of another model than the one to resume ({len(wrong)} weights "
-            f"differ: {_some(wrong)}); start without --resume and give it as "
-            "train.init_checkpoint to use what fits"
+            f"differ: {_some(wrong)}). To train the present model anew, start without "
+            f"--resume{away}; to begin with the weights that fit, give the checkpoint as "
+            "train.init_checkpoint besides"
         )
+    if not match.fitting:
+        raise _nothing_fits(weights, model)
+    _check_complete(match.missing + match.misshapen, model, purpose)
+
+
+def check_loaded(
+    missing: Sequence[str], given: Sequence[str], model: nn.Module, purpose: str
+) -> None:
+    """Checks that enough was loaded, where Detectron2 has matched the names.
+
+    Args:
+        missing: Weights of the model that were not loaded.
+        given: Names of the weights in the checkpoint.
+        model: The model.
+        purpose: "initialize" or "evaluate", as in :func:`check_weights`.
+
+    Raises:
+        ValueError: If it was not.
+    """
+    if {name for name, _ in model.named_parameters()} <= set(missing):
+        raise _nothing_fits(given, model)
+    _check_complete(missing, model, purpose)
 
 
 def summarize_match(incompatible: Any, total: int) -> None:
@@ -79,6 +92,25 @@ def summarize_match(incompatible: Any, total: int) -> None:
         misshapen,
         unexpected,
     )
+
+
+def _nothing_fits(names: Collection[str], model: nn.Module) -> ValueError:
+    return ValueError(
+        f"none of the {len(names)} weights in the checkpoint fits the model. The checkpoint has "
+        f"{_some(names)}; the model has {_some(model.state_dict())}. If these are weights of the "
+        "PIIP authors or of another mmdetection model, convert them first: "
+        "piip_d2.checkpoint.convert_detector_state_dict"
+    )
+
+
+def _check_complete(missing: Sequence[str], model: nn.Module, purpose: str) -> None:
+    parameters = {name for name, _ in model.named_parameters()}
+    lacking = [name for name in missing if name in parameters]
+    if purpose == "evaluate" and lacking:
+        raise ValueError(
+            f"the checkpoint leaves {len(lacking)} of {len(parameters)} parameters untrained, so "
+            f"its evaluation would mean nothing: {_some(lacking)} are missing or of another shape"
+        )
 
 
 def _match(weights: Mapping[str, Any], model: nn.Module) -> _Match:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from detectron2.engine.hooks import PeriodicWriter
 from detectron2.utils.events import (
     CommonMetricPrinter,
     EventWriter,
@@ -40,6 +42,41 @@ class ResumableJSONWriter(JSONWriter):
             last_written = _drop_lines_from(path, first_iteration)
         super().__init__(str(path), window_size)
         self._last_write = last_written
+
+
+class MetricsHook(PeriodicWriter):
+    """Detectron2's hook for writers, which a full disk does not bring down.
+
+    Args:
+        writers: Where the metrics go.
+        period: Iterations from one writing to the next.
+    """
+
+    def __init__(self, writers: list[EventWriter], period: int) -> None:
+        super().__init__([_TolerantWriter(writer) for writer in writers], period)
+
+
+class _TolerantWriter(EventWriter):
+    """A writer whose failures are logged, the first one of them, and lead to nothing else."""
+
+    def __init__(self, writer: EventWriter) -> None:
+        self._writer = writer
+        self._has_failed = False
+
+    def write(self, **kwargs: Any) -> None:
+        self._attempt(self._writer.write)
+
+    def close(self) -> None:
+        self._attempt(self._writer.close)
+
+    def _attempt(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except OSError as error:
+            if not self._has_failed:
+                name = type(self._writer).__name__
+                logger.error("%s cannot write metrics (%s). Training goes on.", name, error)
+            self._has_failed = True
 
 
 def build_writers(

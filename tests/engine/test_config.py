@@ -43,6 +43,13 @@ def test_saved_config_can_be_loaded(tmp_path: Path) -> None:
     assert again.model.width == 5
 
 
+def test_preset_is_applied_only_once(tmp_path: Path) -> None:
+    cfg = load_config(CONFIG, ["train.preset=one_gpu", "train.accumulate=4"])
+    assert (cfg.train.preset, cfg.train.applied_preset) == ("", "one_gpu")
+    LazyConfig.save(cfg, str(tmp_path / "config.yaml"))
+    assert load_config(str(tmp_path / "config.yaml")).train == cfg.train
+
+
 @pytest.mark.parametrize(
     ("path", "error", "message"),
     [

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.utils import comm
 
 import piip_d2
+from piip_d2.engine import load_config
 from piip_d2.engine.environment import environment_report, resolve_device, set_up_run
 from tests.engine.runs import toy_config
 
@@ -59,6 +61,33 @@ def test_set_up_prepares_the_folder(tmp_path: Path) -> None:
     logging.getLogger("piip_d2.engine").warning("seen")
     log = (folder / "log.txt").read_text()
     assert "compiled operators" in log and "seen" in log
+
+
+def test_automatic_device_is_saved_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", "yes".isalpha)
+    cfg = toy_config(tmp_path, "train.device=auto")
+    set_up_run(cfg)
+    assert cfg.train.device == "cuda"
+    # On a machine without a GPU the file must work too.
+    assert load_config(str(tmp_path / "config.yaml")).train.device == "auto"
+
+
+def test_machine_without_the_file_gets_the_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comm, "is_main_process", bool)
+
+    def gather(own: str) -> list[str]:
+        return ["text of the main process", own]
+
+    monkeypatch.setattr(comm, "all_gather", gather)
+    assert set_up_run(toy_config(tmp_path / "here")) == "text of the main process"
+    assert not (tmp_path / "here" / "config.yaml").exists()
+
+
+def test_preset_in_use_is_told(tmp_path: Path) -> None:
+    set_up_run(toy_config(tmp_path, "train.preset=one_gpu"))
+    assert "settings of the preset one_gpu are in use" in (tmp_path / "log.txt").read_text()
 
 
 def test_folder_that_cannot_be_made(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from piip_d2.engine import interruption
-from piip_d2.engine.interruption import Interruption
-from tests.engine.runs import metric_lines, start_toy
+from piip_d2.engine.interruption import Interruption, TrainingInterrupted
+from tests.engine.runs import metric_lines, run_toy, start_toy
+from tests.engine.toys import ToyDetector, ToyEvaluator
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -47,6 +48,59 @@ def test_other_threads_cannot_catch_signals() -> None:
     thread.start()
     thread.join()
     assert handlers == [before]
+
+
+def test_first_signal_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    with Interruption():
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+    (message,) = caplog.messages
+    assert message.startswith("SIGTERM: Finishing this iteration, then saving; press again to end")
+
+
+def _interrupt_in(monkeypatch: pytest.MonkeyPatch, owner: type, method: str, call: int) -> None:
+    """Lets Ctrl-C come at one of the calls of a method."""
+    original = getattr(owner, method)
+    calls: list[int] = []
+
+    def interrupted(self: object, *arguments: object) -> object:
+        calls.append(len(calls) + 1)
+        if calls[-1] == call:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(owner, method, interrupted)
+
+
+def test_final_evaluation_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _interrupt_in(monkeypatch, ToyEvaluator, "reset", 1)
+    with pytest.raises(KeyboardInterrupt):
+        run_toy(tmp_path)
+    assert not (tmp_path / "results.json").exists()
+    run_toy(tmp_path, resume=True)
+    assert (tmp_path / "results.json").exists()
+    assert len(metric_lines(tmp_path)) == 13
+
+
+def test_evaluation_in_between_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _interrupt_in(monkeypatch, ToyEvaluator, "reset", 1)
+    with pytest.raises(TrainingInterrupted, match="behind iteration 6; .*model_0000006.pth"):
+        run_toy(tmp_path, "train.eval_period=6", "train.checkpointer.period=100")
+    assert (tmp_path / "results.json").exists()
+
+
+def test_signal_in_the_last_iteration_saves_and_spares_the_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_toy(tmp_path / "whole")
+    _interrupt_in(monkeypatch, ToyDetector, "forward", 12)
+    with pytest.raises(TrainingInterrupted, match="behind iteration 11; .*model_final.pth"):
+        run_toy(tmp_path / "ended")
+    assert not (tmp_path / "ended" / "results.json").exists()
+    run_toy(tmp_path / "ended", resume=True)
+    assert metric_lines(tmp_path / "ended")[-1]["bbox/AP"] == pytest.approx(
+        metric_lines(tmp_path / "whole")[-1]["bbox/AP"], abs=0
+    )
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

@@ -39,6 +39,10 @@ def _config() -> DictConfig:
         ("train.output_dir=x?a=b", "train.output_dir", "x?a=b"),
         ("train.output_dir=one,two", "train.output_dir", "one,two"),
         ('train.output_dir=a"(b\\', "train.output_dir", 'a"(b\\'),
+        ("train.max_iter=2.5", "train.max_iter", 2.5),
+        ("train.max_iter=null", "train.max_iter", None),
+        ("train.max_iter=${train.period}", "train.max_iter", 5),
+        ("layers.0.in_features=[2,3]", "layers.0.in_features", [2, 3]),
     ],
 )
 def test_value_arrives(override: str, key: str, value: Any) -> None:
@@ -73,6 +77,15 @@ def test_interpolations_survive() -> None:
         ("--resume", "option '--resume' must stand before all key=value"),
         ("~train.amp", "keys cannot be deleted; set train.amp=null"),
         ("train.max_iter=[1,", r"cannot use 'train.max_iter=\[1,': its value cannot be parsed"),
+        ("train.max_iter=abc", "'train.max_iter' must be a number as its .* value 10, got 'abc'"),
+        ("train.max_iter=True", "'train.max_iter' must be a number .*, got True"),
+        ("train.max_iter=[1,2]", "'train.max_iter' must be a number"),
+        ("train.max_iter='7'", "'train.max_iter' must be a number"),
+        ("optimizer.lr=high", "'optimizer.lr' must be a number"),
+        ("layers.0.in_features=two", "'layers.0.in_features' must be a number"),
+        ("layers.0.in_features={a: 1}", "'layers.0.in_features' must be a number"),
+        ("train.amp.on=1", "'train.amp.on' must be True or False as its .* value False, got 1"),
+        ("train.amp.on=yes", "'train.amp.on' must be True or False"),
         ("train.max_iter=1,2", "a list is written in brackets"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from detectron2.utils import comm
 
+from piip_d2.engine import processes
 from piip_d2.engine.processes import launch
 from tests.engine.runs import metric_lines, run_toy, run_toy_in_two_processes
 
@@ -81,8 +83,61 @@ def test_failure_in_a_process_ends_all_without_a_traceback() -> None:
     assert ending.value.code == 1
 
 
+def _pretend_gpus(monkeypatch: pytest.MonkeyPatch, gpus: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", "yes".isalpha)
+    monkeypatch.setattr(torch.cuda, "device_count", gpus.__len__)
+
+
+def _pretend_torchrun(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    names = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
+    for name, value in (names | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 0}).items():
+        monkeypatch.setenv(name, str(value))
+
+
+def test_more_processes_of_torchrun_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    _pretend_gpus(monkeypatch, "x")
+    _pretend_torchrun(monkeypatch, 2)
+    message = "torchrun --nproc-per-node 2 asks for more GPUs than the 1 there are"
+    with pytest.raises(ValueError, match=message):
+        launch(_fail, 1)
+
+
+@pytest.mark.parametrize("torchrun", [True, False])
+def test_one_gpu_for_several_processes(monkeypatch: pytest.MonkeyPatch, torchrun: bool) -> None:
+    _pretend_gpus(monkeypatch, "eight...")
+    if torchrun:
+        _pretend_torchrun(monkeypatch, 8)
+    with pytest.raises(ValueError, match="train.device=cuda:0 is one GPU, but 8 processes need"):
+        launch(_fail, 8, device="cuda:0")
+
+
+def _note_backend(folder: str) -> None:
+    backend = torch.distributed.get_backend()
+    Path(folder, f"{backend}_{comm.get_local_rank()}").write_text("")
+
+
+def test_cpu_processes_on_a_machine_with_gpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _pretend_gpus(monkeypatch, "x")
+    seen = []
+
+    def start(main: object, *rest: object, **options: object) -> None:
+        seen.append(os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(processes, "start_processes", start)
+    launch(_fail, 2, device="cpu")
+    # The processes see no GPU, which lets Detectron2 take Gloo; this one still does.
+    assert seen == [""]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+    _pretend_torchrun(monkeypatch, 1)
+    launch(_note_backend, 1, device="cpu", args=(str(tmp_path),))
+    assert [path.name for path in tmp_path.iterdir()] == ["gloo_0"]
+
+
 def test_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", "x".__len__)
+    _pretend_gpus(monkeypatch, "x")
     with pytest.raises(ValueError, match="--num-gpus 2 asks for more GPUs than the 1 there are"):
         launch(_fail, 2)
 

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from detectron2.utils import comm
 
 from piip_d2.engine import evaluate_checkpoint, set_up_run
 from piip_d2.engine.checkpointer import CheckpointReadError
 from tests.engine.runs import metric_lines, run_toy, toy_config
+from tests.engine.toys import ToyEvaluator
 
 
 def _final(folder: Path) -> dict[str, Any]:
@@ -150,10 +152,64 @@ def test_resuming_what_is_finished_only_evaluates(tmp_path: Path) -> None:
         assert json.dumps(metric_lines(tmp_path)) == json.dumps(lines)
 
 
-def test_starting_over_an_earlier_run_is_told(tmp_path: Path) -> None:
+def test_starting_over_an_earlier_run_loses_nothing_of_it(tmp_path: Path) -> None:
     run_toy(tmp_path)
+    first = {path.name: path.read_bytes() for path in tmp_path.glob("model_*.pth")}
+    run_toy(tmp_path, "train.seed=1")
+    aside = tmp_path / "earlier_run"
+    kept = {path.name: path.read_bytes() for path in aside.glob("model_*.pth")}
+    assert len(first) == 5
+    assert kept == first
+    assert (aside / "last_checkpoint").read_text() == "model_final.pth"
+    assert (aside / "results.json").exists()
+    log = (tmp_path / "log.txt").read_text()
+    assert f"checkpoints of the earlier one are now in {aside}" in log
+    run_toy(tmp_path, "train.seed=2")
+    assert (tmp_path / "earlier_run_2" / "model_final.pth").exists()
+
+
+def test_run_that_ended_early_is_not_resumed_from_an_earlier_one(tmp_path: Path) -> None:
     run_toy(tmp_path)
-    assert "holds an earlier run" in (tmp_path / "log.txt").read_text()
+    with pytest.raises(FloatingPointError):
+        run_toy(tmp_path, "train.seed=1", "model.fail_from=1")
+    run_toy(tmp_path, "train.seed=1", resume=True)
+    run_toy(tmp_path / "reference", "train.seed=1")
+    assert json.dumps(metric_lines(tmp_path)) == json.dumps(metric_lines(tmp_path / "reference"))
+
+
+def test_best_weights_of_an_earlier_run_are_not_trusted(tmp_path: Path) -> None:
+    ToyEvaluator.scripted = [90.0, 10.0]
+    run_toy(tmp_path)
+    with pytest.raises(FloatingPointError):
+        run_toy(tmp_path, "model.fail_from=26")
+    run_toy(tmp_path, resume=True)
+    best = torch.load(tmp_path / "model_best.pth", weights_only=True)["best"]
+    assert best["value"] == 10.0
+
+
+def test_starting_from_the_earlier_run_in_the_folder(tmp_path: Path) -> None:
+    run_toy(tmp_path)
+    expected = _final(tmp_path)["model"]["head.weight"]
+    path = f"train.init_checkpoint={tmp_path}/model_final.pth"
+    run_toy(tmp_path, path, "train.max_iter=1", "optimizer.lr=0")
+    assert torch.equal(_final(tmp_path)["model"]["head.weight"], expected)
+
+
+def test_folder_that_not_all_machines_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_toy(tmp_path, "train.max_iter=8")
+    gather = comm.all_gather
+
+    def with_another_machine(own: object) -> list[object]:
+        # It sees no checkpoint and would start at 0.
+        return [*gather(own), 0] if own == 8 else gather(own)
+
+    monkeypatch.setattr(comm, "all_gather", with_another_machine)
+    with pytest.raises(
+        ValueError, match=r"start at different iterations \(\[8, 0\]\): .* must hold"
+    ):
+        run_toy(tmp_path, resume=True)
 
 
 def test_missing_initial_weights(tmp_path: Path) -> None:
@@ -161,9 +217,19 @@ def test_missing_initial_weights(tmp_path: Path) -> None:
         run_toy(tmp_path, "train.init_checkpoint=nowhere.pth")
 
 
-def test_no_iterations(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="train.max_iter must be at least 1, got 0"):
-        run_toy(tmp_path, "train.max_iter=0")
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.max_iter=0", "train.max_iter must be at least 1 and a whole number, got 0"),
+        ("train.max_iter=null", "train.max_iter must be at least 1 .*, got None"),
+        ("train.accumulate=1.5", r"train.accumulate must be at least 1 .*, got 1\.5"),
+        ("train.log_period=0", "train.log_period must be at least 1 .*, got 0"),
+        ("train.eval_period=-1", "train.eval_period must be at least 0 .*, got -1"),
+    ],
+)
+def test_senseless_numbers(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        run_toy(tmp_path, override)
 
 
 def test_failure_says_where_the_last_checkpoint_is(tmp_path: Path) -> None:

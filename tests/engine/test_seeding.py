@@ -24,6 +24,8 @@ def test_equal_positions_draw_equally() -> None:
 
 def test_all_parts_of_a_position_matter() -> None:
     positions = [(3, 10, 0), (3, 10, 1), (3, 11, 0), (4, 10, 0), (10, 3, 0)]
+    # Ones that differ by zeros alone, such as the model and the first batch of a run.
+    positions += [(3,), (3, 0), (3, 0, 0, 0), (3, 10)]
     draws = []
     for position in positions:
         seed_everything(*position)

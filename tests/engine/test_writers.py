@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,28 @@ def test_runs_without_tensorboard(
     assert not any(isinstance(writer, TensorboardXWriter) for writer in writers)
     for writer in writers:
         writer.close()
+
+
+def test_full_disk_is_told_once_and_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = os.fsync
+    written = []
+
+    def full(descriptor: int) -> None:
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith("metrics.json"):
+            written.append(descriptor)
+            if 3 <= len(written) <= 6:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    run_toy(tmp_path)
+    assert len(written) > 6
+    log = (tmp_path / "log.txt").read_text()
+    message = "JSONWriter cannot write metrics ([Errno 28] No space left on device). Training goes"
+    assert log.count(message) == 1
+    assert (tmp_path / "model_final.pth").exists()
 
 
 def test_progress_line_has_loss_memory_and_time(tmp_path: Path) -> None:

@@ -1,0 +1,91 @@
+"""Reading checkpoint files of any origin, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlparse
+
+import torch
+from torch import Tensor
+
+
+class CheckpointReadError(ValueError):
+    """A checkpoint file that cannot be read."""
+
+
+def check_is_there(path: str, fetch: Callable[[str], str]) -> None:
+    """Checks that there is a checkpoint, and fetches it where it is not a local file.
+
+    Args:
+        path: A file or an address; a query behind "?" is no part of either.
+        fetch: Returns the local copy of what an address names.
+
+    Raises:
+        CheckpointReadError: If there is none, or it cannot be fetched.
+    """
+    file = urlparse(path)._replace(query="").geturl()
+    if "://" in file:
+        try:
+            file = fetch(file)
+        except (OSError, RuntimeError) as error:  # no connection, or no such name in a catalogue
+            raise CheckpointReadError(f"the checkpoint {path} cannot be fetched: {error}") from None
+    if not os.path.isfile(file):
+        raise CheckpointReadError(f"the checkpoint {path} does not exist")
+
+
+def read_checkpoint(path: str) -> dict[str, Any]:
+    """Reads a file of PyTorch, whose check sums are verified, without running code from it.
+
+    Args:
+        path: The file.
+
+    Returns:
+        What it holds; among that are weights by name.
+
+    Raises:
+        CheckpointReadError: If it is damaged, or holds no weights.
+    """
+    try:
+        if zipfile.is_zipfile(path):
+            # PyTorch does not look at the check sums that it writes.
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+            if damaged:
+                raise CheckpointReadError(f"the checkpoint {path} is damaged in {damaged}")
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointReadError:
+        raise
+    except Exception as error:  # unpickling arbitrary bytes raises nearly anything
+        raise unreadable(path, error) from error
+    check_has_weights(path, loaded)
+    return dict(loaded)
+
+
+def unreadable(path: str, error: Exception) -> CheckpointReadError:
+    """Describes what went wrong on reading a file."""
+    reason = str(error).split("\n")[0][:200] or type(error).__name__
+    return CheckpointReadError(
+        f"the checkpoint {path} cannot be read: it is truncated, damaged, or holds more than "
+        f"tensors and plain values ({reason})"
+    )
+
+
+def check_has_weights(path: str, loaded: Any) -> None:
+    """Raises :class:`CheckpointReadError` if what was read has no weights by name."""
+    weights = loaded.get("model", loaded) if isinstance(loaded, Mapping) else None
+    if not isinstance(weights, Mapping) or not _holds_tensors(weights):
+        seen = sorted(map(str, loaded))[:8] if isinstance(loaded, Mapping) else type(loaded)
+        raise CheckpointReadError(
+            f"the checkpoint {path} has no weights by name, neither at its top level nor under "
+            f"'model' or 'state_dict'; it holds {seen}"
+        )
+
+
+def _holds_tensors(weights: Mapping[str, Any]) -> bool:
+    weights = weights.get("state_dict", weights)
+    return any(
+        isinstance(value, Tensor) or hasattr(value, "__array__") for value in weights.values()
+    )
