@@ -1,0 +1,149 @@
+"""How each kind of command in the documents is checked, and how a long one is made short."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from tests.documents.markdown import ROOT
+
+# Two steps on two small images, in this process.
+_SHORT_DATA = [
+    "dataloader.train.num_workers=0",
+    "dataloader.train.total_batch_size=2",
+    "dataloader.test.num_workers=0",
+    *(
+        f"dataloader.{loader}.mapper.augmentations.0.{key}=64"
+        for loader in ("train", "test")
+        for key in ("max_size", "short_edge_length")
+    ),
+]
+# A rate too small to change anything: random heads find something everywhere, so that there is an
+# AP to choose the best checkpoint by.
+_SHORT_TRAINING = [
+    *("train.max_iter=2", "train.log_period=1", "optimizer.lr=1e-6"),
+    *_SHORT_DATA,
+]
+
+# The published networks in the sizes of the reference data that stand in for their checkpoint.
+_SMALL_HEADS = [
+    "model.backbone.out_channels=32",
+    "model.proposal_generator.head.in_channels=32",
+    "model.roi_heads.box_head.input_shape.channels=32",
+    "model.roi_heads.box_head.fc_dims=[48,48]",
+    "model.roi_heads.box_predictor.input_shape.channels=48",
+    "model.roi_heads.mask_head.input_shape.channels=32",
+    "model.roi_heads.mask_head.conv_dims=[24,24,24,24,24]",
+]
+_SMALL_PIIP_TSB = [
+    "model.backbone.bottom_up.num_interactions=4",
+    "model.backbone.bottom_up.num_heads=4",
+    *(
+        f"model.backbone.bottom_up.branches.{number}.{key}={value}"
+        for number, (embed_dim, num_heads) in enumerate([(16, 2), (32, 2), (64, 4)])
+        for key, value in (
+            ("embed_dim", embed_dim),
+            ("num_heads", num_heads),
+            ("depth", 4),
+            ("pretrain_img_size", 96),
+        )
+    ),
+]
+# Overrides that the sizes of a config ask for, by the beginning of its path.
+_SMALLER = {"configs/mask_rcnn/piip_tsb_": [*_SMALL_HEADS, *_SMALL_PIIP_TSB]}
+
+
+@dataclass(frozen=True)
+class Shortened:
+    """A command to run in place of a documented one.
+
+    Args:
+        script: Program below the repository, or "torchrun".
+        arguments: Its arguments.
+    """
+
+    script: str
+    arguments: tuple[str, ...]
+
+
+def shorten(words: tuple[str, ...]) -> Shortened | None:
+    """Returns what to run for a command, or None if its form alone was checked.
+
+    Raises:
+        AssertionError: If no rule is for this command, or if its form is wrong.
+    """
+    for pattern, rule in _RULES.items():
+        if re.match(pattern, " ".join(words)):
+            return rule(words)
+    raise AssertionError(f"no rule for {' '.join(words)!r}: add one, or write another command")
+
+
+def _make(words: tuple[str, ...]) -> None:
+    targets = re.findall(r"^(\w+):.*##", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    for word in words[1:]:
+        assert word in targets or re.fullmatch(r"DATA=(trees|scenes)", word), word
+
+
+def _activate(words: tuple[str, ...]) -> None:
+    assert words == ("source", ".venv/bin/activate"), words
+
+
+def _pip(words: tuple[str, ...]) -> None:
+    known_options = {"--no-build-isolation", "-e"}
+    for word in words[2:]:
+        if word in known_options or word == ".":
+            continue
+        address = re.fullmatch(r"git\+https://github\.com/[\w./-]+\.git", word)
+        try:
+            assert address or Requirement(word)
+        except InvalidRequirement as error:
+            raise AssertionError(f"pip cannot read {word!r}") from error
+
+
+def _train(words: tuple[str, ...]) -> Shortened:
+    arguments = list(words[2:])
+    if "--version" in arguments:
+        return _as_it_is(words)
+    if "--num-gpus" in arguments:
+        # No GPU is seen here: two processes on the CPU.
+        arguments[arguments.index("--num-gpus") + 1] = "2"
+    arguments += _SHORT_TRAINING + _smaller(arguments)
+    if "--resume" in arguments:
+        arguments.append("train.max_iter=3")
+    if "train.preset=one_gpu" in arguments:
+        arguments.append("train.accumulate=2")
+    return Shortened(words[1], tuple(arguments))
+
+
+def _torchrun(words: tuple[str, ...]) -> Shortened:
+    assert words[1:4] == ("--nproc-per-node", "8", "train_net.py"), words
+    short = _train(("python", *words[3:]))
+    return Shortened("torchrun", ("--nproc-per-node", "2", short.script, *short.arguments))
+
+
+def _demo(words: tuple[str, ...]) -> Shortened:
+    arguments = words[2:] if "--opts" in words else (*words[2:], "--opts")
+    return Shortened(words[1], (*arguments, *_SHORT_DATA, *_smaller(list(arguments))))
+
+
+def _as_it_is(words: tuple[str, ...]) -> Shortened:
+    return Shortened(words[1], words[2:])
+
+
+def _smaller(arguments: list[str]) -> list[str]:
+    config = arguments[arguments.index("--config-file") + 1]
+    return next((short for start, short in _SMALLER.items() if config.startswith(start)), [])
+
+
+_RULES: dict[str, Callable[[tuple[str, ...]], Shortened | None]] = {
+    r"make( \w+(=\w+)?)+$": _make,
+    r"source ": _activate,
+    r"pip install ": _pip,
+    r"python train_net\.py ": _train,
+    r"torchrun ": _torchrun,
+    r"python demo\.py ": _demo,
+    r"python tools/\w+\.py ": _as_it_is,
+}
