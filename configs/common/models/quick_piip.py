@@ -69,13 +69,13 @@ def use_quick_piip(model: DictConfig, *, num_classes: int, pretrained_stems: boo
 def expect_many_small_objects(model: DictConfig) -> None:
     """Halves the anchors and takes more regions, of which fewer may overlap, such as crowns."""
     model.proposal_generator.anchor_generator.sizes = [[16], [32], [64], [128], [256]]
-    model.roi_heads.batch_size_per_image = 64
+    model.roi_heads.batch_size_per_image = 48
     model.roi_heads.box_predictor.test_nms_thresh = 0.4
 
 
 backbone.out_channels = CHANNELS
 backbone.bottom_up.size_divisibility = 64
-backbone.bottom_up.num_interactions = 3
+backbone.bottom_up.num_interactions = 2
 backbone.bottom_up.num_heads = 4
 backbone.bottom_up.interaction_drop_path_rate = 0.0
 backbone.bottom_up.branches = [
