@@ -11,6 +11,6 @@ from ..common.quick import lr_multiplier, optimizer, train
 
 use_quick_piip(model, num_classes=1, pretrained_stems=True)
 expect_many_small_objects(model)
-train.max_iter, train.eval_period, train.checkpointer.period = 340, 170, 170
+train.max_iter, train.eval_period, train.checkpointer.period = 320, 160, 160
 train.init_checkpoint = "piip://efficientnet_lite0_stem.pth"
 train.output_dir = "./output/quick/trees"
