@@ -64,19 +64,8 @@ def build_from_official(
         ValueError: If the type, a branch family or the kind of attention is unknown, or blocks
             are not split without gaps.
     """
-    if four_branch not in _FOUR_BRANCH_MODES:
-        raise ValueError(f"four_branch must be one of {_FOUR_BRANCH_MODES}, got {four_branch!r}")
-    if backbone_cfg.get("type") not in _NUM_BRANCHES:
-        raise ValueError(
-            f"the backbone's type must be one of {sorted(_NUM_BRANCHES)}, got "
-            f"{backbone_cfg.get('type')!r}"
-        )
     options = {**_PIIP_DEFAULTS, **backbone_cfg}
-    if options["interact_attn_type"] not in _ATTENTION_KINDS:
-        raise ValueError(
-            f"interact_attn_type must be one of {sorted(_ATTENTION_KINDS)}, got "
-            f"{options['interact_attn_type']!r}"
-        )
+    _check_choices(options, four_branch)
     count = _NUM_BRANCHES[options["type"]]
     branch_cfgs = [dict(options[f"branch{number}"]) for number in range(1, count + 1)]
     if count == 4 and four_branch == "as_released":
@@ -101,6 +90,21 @@ def build_from_official(
         drop_path_rate=options["interaction_drop_path_rate"],
         out_features=["res2", "res3", "res4", "res5"][1 if options["is_dino"] else 0 :],
     )
+
+
+def _check_choices(options: Mapping[str, Any], four_branch: str) -> None:
+    if four_branch not in _FOUR_BRANCH_MODES:
+        raise ValueError(f"four_branch must be one of {_FOUR_BRANCH_MODES}, got {four_branch!r}")
+    if options.get("type") not in _NUM_BRANCHES:
+        raise ValueError(
+            f"the backbone's type must be one of {sorted(_NUM_BRANCHES)}, got "
+            f"{options.get('type')!r}"
+        )
+    if options["interact_attn_type"] not in _ATTENTION_KINDS:
+        raise ValueError(
+            f"interact_attn_type must be one of {sorted(_ATTENTION_KINDS)}, got "
+            f"{options['interact_attn_type']!r}"
+        )
 
 
 def _build_branch(

@@ -63,7 +63,20 @@ class ConvStem(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps (B, in_chans, h, w) to (B, H, W, C) with H = h // stride, W = w // stride."""
-        # A padded convolution would make one more row of a rest that a patch embedding drops.
-        height = images.shape[2] // self.stride * self.stride
-        width = images.shape[3] // self.stride * self.stride
-        return self.proj(self.body(images[:, :, :height, :width])).permute(0, 2, 3, 1)
+        return self.proj(self.body(drop_rest(images, self.stride))).permute(0, 2, 3, 1)
+
+
+def drop_rest(images: Tensor, stride: int) -> Tensor:
+    """Cuts off what is left below and right of the last whole cell of a grid.
+
+    Padded convolutions would make one more row of it, which a patch embedding does not have.
+
+    Args:
+        images: (B, C, h, w).
+        stride: Side of a cell in pixels.
+
+    Returns:
+        (B, C, h', w') with the largest multiples of ``stride`` up to h and w.
+    """
+    height, width = (size // stride * stride for size in images.shape[2:])
+    return images[:, :, :height, :width]

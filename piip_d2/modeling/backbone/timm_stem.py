@@ -9,6 +9,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from piip_d2.modeling.backbone.patch_embed import drop_rest
+
 
 class TimmStem(nn.Module):
     """Patches described by the first stages of a convolutional network of timm.
@@ -63,10 +65,7 @@ class TimmStem(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps (B, 3, h, w) to (B, H, W, C) with H = h // stride, W = w // stride."""
-        # A padded convolution would make one more row of a rest that a patch embedding drops.
-        height = images.shape[2] // self.stride * self.stride
-        width = images.shape[3] // self.stride * self.stride
-        (features,) = self.body(images[:, :, :height, :width])
+        (features,) = self.body(drop_rest(images, self.stride))
         return self.proj(self.norm(features)).permute(0, 2, 3, 1)
 
 
