@@ -183,11 +183,7 @@ def choose_device(name: str, setting: str = "device") -> torch.device:
     Raises:
         ValueError: If the machine has no such device.
     """
-    try:
-        return torch.device(resolve_device(name))
-    except ValueError as error:
-        # Its sentences are about the setting of a training run.
-        raise ValueError(str(error).replace("train.device", setting)) from error
+    return torch.device(resolve_device(name, setting))
 
 
 def to_rgb(image: ImageLike, channel_order: ChannelOrder = "RGB") -> np.ndarray:

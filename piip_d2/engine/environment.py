@@ -33,11 +33,12 @@ def environment_report() -> str:
     )
 
 
-def resolve_device(name: str) -> str:
+def resolve_device(name: str, setting: str = "train.device") -> str:
     """Chooses the device to run on.
 
     Args:
         name: "auto", or a device as PyTorch names it.
+        setting: What errors call the place where the name was given.
 
     Returns:
         The device by PyTorch's name.
@@ -50,16 +51,16 @@ def resolve_device(name: str) -> str:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ValueError(f"train.device must be auto, cpu or cuda, got {name!r}") from None
+        raise ValueError(f"{setting} must be auto, cpu or cuda, got {name!r}") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         built = "" if torch.version.cuda else " (this PyTorch is built without CUDA)"
         raise ValueError(
-            f"train.device={name} asks for a GPU, but PyTorch sees none{built}; use "
-            "train.device=cpu, or auto to take a GPU only where there is one"
+            f"{setting}={name} asks for a GPU, but PyTorch sees none{built}; use "
+            f"{setting}=cpu, or auto to take a GPU only where there is one"
         )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(
-            f"train.device={name} is not there: this machine has "
+            f"{setting}={name} is not there: this machine has "
             f"{torch.cuda.device_count()} GPU(s), counted from 0"
         )
     return name
