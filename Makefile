@@ -15,16 +15,22 @@ $(error DATA=$(DATA) is unknown: choose DATA=trees or DATA=scenes)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bench lint clean
+.PHONY: help install extension demo test sanitize bench lint clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1  /p' $(MAKEFILE_LIST)
 
 install: $(STAMP)  ## make the environment in $(VENV), if it is not up to date
 
-$(STAMP): setup.py $(wildcard requirements/*.* piip_d2/csrc/* piip_d2/csrc/*/*)
+SOURCES := $(wildcard piip_d2/csrc/*.* piip_d2/csrc/cpu/*.* piip_d2/csrc/cuda/*.*)
+
+$(STAMP): setup.py $(SOURCES) $(wildcard requirements/*.*)
 	@$(PYTHON) requirements/install.py --venv $(VENV)
 	@touch $@
+
+# For changes that no file tells of, as of the compiler, the CUDA toolkit or FORCE_CUDA.
+extension: $(STAMP)  ## compile the operators once more; what is missing is an error
+	PATH="$(BIN):$$PATH" PIIP_D2_BUILD=required $(BIN)/python setup.py build_ext --inplace
 
 # What Detectron2 and fvcore make the pinned setuptools and PyTorch warn of at every start.
 demo: export PYTHONWARNINGS = ignore:pkg_resources is deprecated,ignore:`torch.jit.script` is
@@ -35,6 +41,19 @@ demo: $(STAMP)  ## train, evaluate and draw a small detector; DATA=trees (defaul
 test: $(STAMP)  ## run the tests, but for those marked slow
 	$(BIN)/python -m pytest
 
+# Libraries of the sanitizers have to be loaded before Python, which is built without them.
+# With forced inlining (always_inline), GCC would take an hour to put in their checks.
+SANITIZED := build/sanitized
+SANITIZERS := -O1 -g1 -fno-omit-frame-pointer -Dalways_inline=unused -fno-sanitize-recover=all \
+    -fsanitize=address,undefined,float-cast-overflow
+sanitize: $(STAMP)  ## run the tests of the operators under AddressSanitizer and UBSan
+	PATH="$(BIN):$$PATH" FORCE_CUDA=0 PIIP_D2_BUILD=required PIIP_D2_CXXFLAGS="$(SANITIZERS)" \
+	    $(BIN)/python setup.py build_ext --build-lib $(SANITIZED) --build-temp $(SANITIZED)/temp
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+	    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	    PIIP_D2_EXTENSION_DIR=$(SANITIZED)/piip_d2 $(BIN)/python -m pytest --capture=sys tests/ops \
+	    --ignore tests/ops/test_compile.py --ignore tests/ops/test_cuda_on_host.py
+
 bench: $(STAMP)  ## compare the speed of PIIP with that of a single ViT
 	$(BIN)/python benchmarks/backbone_speed.py --output benchmarks/results/backbone_speed.json
 
@@ -44,7 +63,9 @@ lint: $(STAMP)  ## check format, style, types, docstrings and spelling
 	$(BIN)/mypy
 	$(BIN)/pydoclint piip_d2
 	$(BIN)/codespell
+	find piip_d2/csrc tests benchmarks -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o \
+	    -name '*.cuh' | xargs $(BIN)/clang-format --dry-run -Werror
 
 clean:  ## remove the environment and what was built; data sets and training runs stay
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info piip_d2/_C*.so .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

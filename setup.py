@@ -1,20 +1,22 @@
-"""Metadata of the package, and its C++/CUDA extension where there are sources for one.
+"""Metadata of the package; ``piip_d2/csrc/extension.py`` describes its compiled operators.
 
 Beside an existing PyTorch: ``pip install --no-build-isolation -e .``
 """
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
+import sys
 from pathlib import Path
-from typing import Any
 
 from setuptools import find_namespace_packages, setup
 
 ROOT = Path(__file__).resolve().parent
-SOURCES = Path("piip_d2/csrc")
+
+# Build tools run this file from anywhere, without its folder among those to import from.
+sys.path.insert(0, str(ROOT / "piip_d2" / "csrc"))
+
+from extension import extensions  # noqa: E402
 
 
 def version() -> str:
@@ -32,33 +34,6 @@ def packages() -> list[str]:
     code = find_namespace_packages(include=["piip_d2", "piip_d2.*"], exclude=hidden)
     folders = find_namespace_packages("configs", exclude=hidden)
     return [*code, "piip_d2.configs", *(f"piip_d2.configs.{name}" for name in folders)]
-
-
-def extension() -> dict[str, Any]:
-    """Describes the extension: with CUDA where PyTorch and a toolkit have it, else for the CPU.
-
-    ``FORCE_CUDA=1`` compiles the CUDA part on a machine without a GPU.
-    """
-    sources = [path.relative_to(ROOT) for path in sorted((ROOT / SOURCES).rglob("*.cpp"))]
-    if not sources:
-        return {}
-    if not shutil.which(os.environ.get("CXX", "c++")):
-        print("no C++ compiler: piip_d2 is installed without its compiled operators")
-        return {}
-    # Only here, so that metadata can be read where there is no torch.
-    import torch
-    from torch.utils import cpp_extension
-
-    wanted = torch.cuda.is_available() or os.environ.get("FORCE_CUDA") == "1"
-    make = cpp_extension.CppExtension
-    if wanted and cpp_extension.CUDA_HOME:
-        if not torch.cuda.is_available():
-            # No GPU here to read it from: Ampere, Hopper, and what comes after them.
-            os.environ.setdefault("TORCH_CUDA_ARCH_LIST", "8.0;9.0+PTX")
-        make = cpp_extension.CUDAExtension
-        sources += [path.relative_to(ROOT) for path in sorted((ROOT / SOURCES).rglob("*.cu"))]
-    module = make("piip_d2._C", [str(path) for path in sources], include_dirs=[str(ROOT / SOURCES)])
-    return {"ext_modules": [module], "cmdclass": {"build_ext": cpp_extension.BuildExtension}}
 
 
 setup(
@@ -86,5 +61,5 @@ setup(
         "tabulate>=0.8.3",
         "yacs>=0.1.8",
     ],
-    **extension(),
+    **extensions(),
 )

@@ -39,9 +39,10 @@ _PIP_FAILURES = (
     ),
     (
         r"command '\S*(gcc|g\+\+|cc|c\+\+|clang\S*|nvcc)' failed|C\+\+ compiler|"
-        r"'(g\+\+|c\+\+|gcc|cc)': No such file",
-        "a compiler is missing or failed. Install one (Debian, Ubuntu: apt-get install g++), or "
-        "leave it out of PATH: without one the package works on PyTorch alone. " + _RUN_AGAIN,
+        r"'(g\+\+|c\+\+|gcc|cc)': No such file|Error compiling objects|cannot be compiled",
+        "a compiler is missing or failed. Install one (Debian, Ubuntu: apt-get install g++). Where "
+        "neither FORCE_CUDA nor PIIP_D2_BUILD is set, the package does without it and works on "
+        "PyTorch alone. " + _RUN_AGAIN,
     ),
 )
 

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -82,12 +83,12 @@ class Installer:
 
     STEPS = (
         ("environment", "an empty virtual environment", ()),
-        ("build", "pip and setuptools", ("requirements/build.txt",)),
+        ("build", "pip, setuptools and ninja", ("requirements/build.txt",)),
         ("torch", "PyTorch and torchvision (3 GB to download)", ("requirements/torch.txt",)),
         ("runtime", "the other run-time packages", ("requirements/runtime.txt",)),
         ("detectron2", "Detectron2", ("requirements/detectron2.txt",)),
         ("dev", "tools for tests and checks", ("requirements/dev.txt",)),
-        ("package", "piip_d2 itself, editable", ("setup.py", "piip_d2/csrc")),
+        ("package", "piip_d2 itself, with its operators", ("setup.py", "piip_d2/csrc")),
     )
 
     def __init__(self, venv: Path) -> None:
@@ -162,8 +163,11 @@ class Installer:
     def _install_dev(self) -> None:
         self._pip_pinned("dev.txt")
 
-    def _install_package(self) -> None:
-        self._pip("--no-build-isolation", "--no-deps", "-e", str(REPOSITORY))
+    def _install_package(self) -> str:
+        # Without -v, pip keeps to itself what was not compiled, and why.
+        output = self._pip("-v", "--no-build-isolation", "--no-deps", "-e", str(REPOSITORY))
+        notes = dict.fromkeys(re.findall(r"^ *piip_d2: (.+)$", output, flags=re.MULTILINE))
+        return "; ".join(["done", *notes]) if notes else ""
 
     def _install_detectron2(self) -> str:
         vendor = self.venv / "vendor"
@@ -191,21 +195,24 @@ class Installer:
         options = ("--require-hashes", "--no-deps", "--no-build-isolation")
         self._pip(*options, "-r", str(REQUIREMENTS / file))
 
-    def _pip(self, *arguments: str) -> None:
+    def _pip(self, *arguments: str) -> str:
         downloads = self.venv / "tmp"
         downloads.mkdir(exist_ok=True)
         # TMPDIR: gigabytes pass through it, and /tmp is often a small file system in memory.
         environment = dict(os.environ, TMPDIR=str(downloads), PIP_USER="0", PIP_NO_INPUT="1")
+        # Where ninja is.
+        environment["PATH"] = os.pathsep.join([str(self.python.parent), os.environ.get("PATH", "")])
         command = [str(self.python), "-m", "pip", "install", "--progress-bar", "off", *arguments]
         with open(self.log, "ab") as log:
             start = log.tell()
             code = subprocess.call(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+        output = self.log.read_bytes()[start:].decode(errors="replace")
         if code:
             print("failed", flush=True)
-            output = self.log.read_bytes()[start:].decode(errors="replace")
             if "Installing collected packages" not in output:
                 self.ledger.give_up()
             raise InstallError(explain(output, self.log))
+        return output
 
     def _output(self, program: str) -> str:
         return subprocess.check_output([str(self.python), "-c", program], text=True).strip()
@@ -217,7 +224,7 @@ def digest(inputs: "tuple[str, ...]") -> str:
     for name in inputs:
         path = REPOSITORY / name
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file():
+            if file.is_file() and "__pycache__" not in file.parts:
                 content.update(file.read_bytes())
     return content.hexdigest()
 

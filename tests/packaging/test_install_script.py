@@ -101,6 +101,8 @@ def test_missing_compiler_is_no_more_than_a_note(
         ("OSError: [Errno 28] No space left on device", r"disk is full\. Free some space"),
         ("ERROR: No matching distribution found for torch==2.14.1", r"glibc 2\.28 or newer"),
         ("error: command '/usr/bin/g++' failed with exit code 1", r"apt-get install g\+\+"),
+        ("RuntimeError: Error compiling objects for extension", r"neither FORCE_CUDA nor PIIP_D2"),
+        ("piip_d2 cannot be compiled: there is no nvcc", r"neither FORCE_CUDA nor PIIP_D2_BUILD"),
     ],
 )
 def test_what_pip_says_is_explained(checks: ModuleType, output: str, advice: str) -> None:
@@ -168,6 +170,29 @@ def test_existing_detectron2_is_respected(
     installer = install.Installer(tmp_path / "venv")
     monkeypatch.setattr(installer, "_output", lambda program: "their/detectron2/__init__.py")
     assert installer._install_detectron2() == "already there, left as it is: their/detectron2"
+
+
+def test_what_was_not_compiled_is_told(
+    install: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    output = "  running build_ext\n  piip_d2: no CUDA, as so\n  piip_d2: no CUDA, as so\n"
+    monkeypatch.setattr(install.Installer, "_pip", lambda self, *arguments: output)
+    assert install.Installer(tmp_path)._install_package() == "done; no CUDA, as so"
+    monkeypatch.setattr(install.Installer, "_pip", lambda self, *arguments: "")
+    assert install.Installer(tmp_path)._install_package() == ""
+
+
+def test_caches_are_no_change_of_the_sources(
+    install: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(install, "REPOSITORY", tmp_path)
+    (tmp_path / "csrc" / "__pycache__").mkdir(parents=True)
+    (tmp_path / "csrc" / "op.cpp").write_text("before")
+    before = install.digest(("csrc",))
+    (tmp_path / "csrc" / "__pycache__" / "op.pyc").write_text("new")
+    assert install.digest(("csrc",)) == before
+    (tmp_path / "csrc" / "op.cpp").write_text("after")
+    assert install.digest(("csrc",)) != before
 
 
 def _load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:

@@ -21,6 +21,7 @@ MAX_CONTRIBUTING_LINES = 60
 # Everything may import _optional and the package itself (for its version).
 MAY_IMPORT: dict[str, set[str]] = {
     "_optional": set(),
+    "csrc": set(),
     "ops": set(),
     "layers": {"ops"},
     "config": set(),
