@@ -18,6 +18,7 @@ _PUBLIC_NAMES = {
     "PIIPNetwork": "piip_d2.modeling.backbone",
     "Predictor": "piip_d2.predictor",
     "ms_deform_attn": "piip_d2.ops",
+    "ms_deform_attn_fused": "piip_d2.ops",
 }
 
 __all__ = ["__version__", *_PUBLIC_NAMES]

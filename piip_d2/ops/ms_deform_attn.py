@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
-from piip_d2.ops.reference import ms_deform_attn_reference
+from piip_d2.ops._checks import check_points, check_value, check_weights
+from piip_d2.ops._extension import has_extension
+from piip_d2.ops.reference import compute_dtype, ms_deform_attn_reference
 
 
 def ms_deform_attn(
@@ -17,13 +20,16 @@ def ms_deform_attn(
 ) -> Tensor:
     """Weighted sum of bilinear samples of multi-scale maps, per query and head.
 
-    The letters of the shapes are explained in :mod:`piip_d2.layers`.
+    The letters of the shapes are explained in :mod:`piip_d2.layers`. Arithmetic is in float32, or
+    in float64 for a float64 value; locations and weights of other types are converted to that.
 
     Args:
         value: (B, S, M, D), the maps of all levels, flattened row by row and joined.
         spatial_shapes: (H, W) of every level, as host integers.
         sampling_locations: (B, Q, M, L, P, 2) as (x, y); 0 is the left or upper edge of a map, 1
-            its right or lower edge. Samples outside a map, infinite and NaN locations read zero.
+            its right or lower edge. Samples a pixel or more outside of the pixels' centres read
+            zero and have no gradient, infinite and NaN locations among them. 16 bit are too few
+            for maps of more than a hundred pixels.
         attention_weights: (B, Q, M, L, P), usually a softmax over L and P.
 
     Returns:
@@ -31,42 +37,18 @@ def ms_deform_attn(
 
     Raises:
         ValueError: If shapes or devices do not fit together.
+        TypeError: If a tensor is not of a floating-point type, or a size is not a host integer.
     """
-    _check(value, spatial_shapes, sampling_locations, attention_weights)
+    sizes = check_value(value, spatial_shapes)
+    check_points(value, len(spatial_shapes), sampling_locations, "sampling_locations")
+    check_weights(sampling_locations, "sampling_locations", attention_weights, "attention_weights")
+    dtype = compute_dtype(value.dtype)
+    if sampling_locations.dtype != dtype:
+        sampling_locations = sampling_locations.to(dtype)
+    if attention_weights.dtype != dtype:
+        attention_weights = attention_weights.to(dtype)
+    if has_extension(value.device):
+        return torch.ops.piip_d2.ms_deform_attn.default(
+            value, sizes, sampling_locations, attention_weights
+        )
     return ms_deform_attn_reference(value, spatial_shapes, sampling_locations, attention_weights)
-
-
-def _check(
-    value: Tensor,
-    spatial_shapes: Sequence[tuple[int, int]],
-    sampling_locations: Tensor,
-    attention_weights: Tensor,
-) -> None:
-    if value.dim() != 4:
-        raise ValueError(f"value must be (B, S, M, D), got {tuple(value.shape)}")
-    if sampling_locations.dim() != 6 or sampling_locations.shape[-1] != 2:
-        raise ValueError(
-            f"sampling_locations must be (B, Q, M, L, P, 2), got {tuple(sampling_locations.shape)}"
-        )
-    positions = sum(height * width for height, width in spatial_shapes)
-    if value.shape[1] != positions:
-        raise ValueError(
-            f"value holds {value.shape[1]} positions, but spatial_shapes "
-            f"{[tuple(shape) for shape in spatial_shapes]} has {positions}"
-        )
-    batch, queries, heads, levels, points, _ = sampling_locations.shape
-    if (batch, heads, levels) != (value.shape[0], value.shape[2], len(spatial_shapes)):
-        raise ValueError(
-            f"sampling_locations is for {batch} images, {heads} heads and {levels} levels, but "
-            f"value has {value.shape[0]} images and {value.shape[2]} heads, and spatial_shapes "
-            f"{len(spatial_shapes)} levels"
-        )
-    if attention_weights.shape != (batch, queries, heads, levels, points):
-        raise ValueError(
-            "attention_weights must have the shape of sampling_locations without its last "
-            f"dimension, {(batch, queries, heads, levels, points)}, got "
-            f"{tuple(attention_weights.shape)}"
-        )
-    devices = {value.device, sampling_locations.device, attention_weights.device}
-    if len(devices) > 1:
-        raise ValueError(f"all tensors must be on one device, got {sorted(map(str, devices))}")

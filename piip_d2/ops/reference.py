@@ -1,7 +1,7 @@
-"""Multi-scale deformable attention in plain PyTorch: oracle and fallback.
+"""Multi-scale deformable attention in plain PyTorch: oracle, fallback and decomposition.
 
 Deformable DETR (https://arxiv.org/abs/2010.04159), section 4.1. The shape letters are those of
-``piip_d2.layers``.
+``piip_d2.layers``; ``R`` is 2 for reference points and 4 for reference boxes.
 
 Each sample reads four rows of the value by index rather than through ``grid_sample``, whose CPU
 kernels overflow their offsets in 16 bit and which cannot be differentiated twice.
@@ -9,6 +9,7 @@ kernels overflow their offsets in 16 bit and which cannot be differentiated twic
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import torch
@@ -23,31 +24,134 @@ def ms_deform_attn_reference(
     attention_weights: Tensor,
 ) -> Tensor:
     """See :func:`piip_d2.ops.ms_deform_attn`; arguments are taken as checked."""
-    batch, _, heads, width = value.shape
-    queries = sampling_locations.shape[1]
-    # 16-bit inputs are sampled in float32; float64 stays what it is.
-    dtype = torch.promote_types(value.dtype, torch.float32)
-    locations = sampling_locations.to(dtype).permute(3, 0, 2, 1, 4, 5)  # (L, B, M, Q, P, 2)
-    weights = attention_weights.to(dtype).permute(3, 0, 2, 1, 4)  # (L, B, M, Q, P)
-    maps = value.to(dtype).split([rows * columns for rows, columns in spatial_shapes], dim=1)
+    with _without_autocast(value.device):
+        dtype = compute_dtype(value.dtype)
+        locations = sampling_locations.to(dtype)
+        pixels = []
+        for level, (height, width) in enumerate(spatial_shapes):
+            x, y = locations[:, :, :, level].unbind(-1)
+            pixels.append((x * width - 0.5, y * height - 0.5))
+        return _sum_samples(value, spatial_shapes, pixels, attention_weights.to(dtype))
 
-    output = value.new_zeros((batch * heads * queries, width), dtype=dtype)
-    for level, (shape, level_map) in enumerate(zip(spatial_shapes, maps, strict=True)):
-        index, corner_weights = _corners(locations[level], *shape)
-        corner_weights = corner_weights * weights[level][..., None]
-        samples_per_query = index.shape[3] * index.shape[4]
-        sampled = _framed_rows(level_map, *shape).index_select(0, index.reshape(-1))
+
+def ms_deform_attn_fused_reference(
+    value: Tensor,
+    spatial_shapes: Sequence[tuple[int, int]],
+    sampling_offsets: Tensor,
+    attention_logits: Tensor,
+    *,
+    reference_points: Tensor | None = None,
+    query_grid: tuple[int, int] | None = None,
+) -> Tensor:
+    """See :func:`piip_d2.ops.ms_deform_attn_fused`; arguments are taken as checked.
+
+    Reference points may also be given per head, as (B or 1, Q, M or 1, L or 1, R): the gradient
+    of each head is that of such a tensor.
+    """
+    with _without_autocast(value.device):
+        dtype = compute_dtype(value.dtype)
+        if query_grid is not None:
+            reference_points = cell_centers(*query_grid, device=value.device, dtype=dtype)
+        assert reference_points is not None
+        if reference_points.dim() == 4:
+            reference_points = reference_points[:, :, None]
+        points = reference_points.to(dtype).expand(-1, -1, -1, len(spatial_shapes), -1)
+        offsets = sampling_offsets.to(dtype)
+        pixels = []
+        for level, (height, width) in enumerate(spatial_shapes):
+            level_points = points[:, :, :, level, None]  # (B or 1, Q, M or 1, 1, R)
+            level_offsets = offsets[:, :, :, level]
+            if points.shape[-1] == 4:
+                x, y = _shift(level_points, level_offsets, height, width)
+                counts = _counts(x, y, height, width)[..., None]
+                # A sample that reads nothing must not turn gradients into 0 * inf: it goes to where
+                # there is nothing either.
+                level_points = torch.where(counts, level_points, -1.0)
+                level_offsets = torch.where(counts, level_offsets, 0.0)
+            pixels.append(_shift(level_points, level_offsets, height, width))
+        logits = attention_logits.to(dtype).flatten(3)
+        weights = logits.softmax(dim=-1).reshape(attention_logits.shape)
+        return _sum_samples(value, spatial_shapes, pixels, weights)
+
+
+def cell_centers(
+    rows: int, columns: int, *, device: torch.device | str, dtype: torch.dtype
+) -> Tensor:
+    """Centres of the cells of a grid over a map, row by row: (1, rows * columns, 1, 2)."""
+    y = (torch.arange(rows, device=device, dtype=dtype) + 0.5) / rows
+    x = (torch.arange(columns, device=device, dtype=dtype) + 0.5) / columns
+    grid = torch.stack((x.expand(rows, columns), y[:, None].expand(rows, columns)), dim=-1)
+    return grid.reshape(1, rows * columns, 1, 2)
+
+
+def compute_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The type of all arithmetic, and of locations, for a value of type ``dtype``."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def unify_dtypes(value: Tensor, offsets: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Offsets and logits in one type, that of the value or that of the arithmetic."""
+    dtype = compute_dtype(value.dtype)
+    if offsets.dtype == logits.dtype and offsets.dtype in (value.dtype, dtype):
+        return offsets, logits
+    return offsets.to(dtype), logits.to(dtype)
+
+
+def _without_autocast(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """The matrix product of the reference is to have the precision of the compiled operators."""
+    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return contextlib.nullcontext()
+
+
+def _shift(points: Tensor, offsets: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Pixel coordinates (B, Q, M, P) of offsets (B, Q, M, P, 2) from points or boxes (..., R)."""
+    x, y = offsets.unbind(-1)
+    if points.shape[-1] == 4:
+        # One unit reaches over half a box, divided evenly among the points.
+        reach = 0.5 / offsets.shape[-2]
+        x = x * (points[..., 2] * (width * reach))
+        y = y * (points[..., 3] * (height * reach))
+    return points[..., 0] * width - 0.5 + x, points[..., 1] * height - 0.5 + y
+
+
+def _counts(x: Tensor, y: Tensor, height: int, width: int) -> Tensor:
+    """Which pixel coordinates lie less than a pixel outside of the map; NaN does not."""
+    return (x > -1) & (x < width) & (y > -1) & (y < height)
+
+
+def _sum_samples(
+    value: Tensor,
+    spatial_shapes: Sequence[tuple[int, int]],
+    pixels: Sequence[tuple[Tensor, Tensor]],
+    weights: Tensor,
+) -> Tensor:
+    """Samples at pixel coordinates, x and y (B, Q, M, P) of every level; returns (B, Q, M * D)."""
+    batch, _, heads, width = value.shape
+    queries, points = weights.shape[1], weights.shape[4]
+    maps = value.to(weights.dtype).split([rows * columns for rows, columns in spatial_shapes], 1)
+    output = weights.new_zeros((batch * heads * queries, 1, width))
+    for level, (rows, columns) in enumerate(spatial_shapes):
+        # Heads before queries, so that neighbouring samples read from one map.
+        x, y = (coordinate.transpose(1, 2) for coordinate in pixels[level])
+        counts = _counts(x, y, rows, columns)
+        level_weights = torch.where(counts, weights[:, :, :, level].transpose(1, 2), 0.0)
+        x, y = torch.where(counts, x, _NOWHERE), torch.where(counts, y, _NOWHERE)
+        index, shares = _corners(x, y, rows, columns)
+        shares = shares * level_weights[..., None]
+        sampled = _framed_rows(maps[level], rows, columns).index_select(0, index.flatten())
         output = output + torch.bmm(
-            corner_weights.reshape(-1, 1, samples_per_query),
-            sampled.reshape(-1, samples_per_query, width),
-        ).squeeze(1)
+            shares.reshape(batch * heads * queries, 1, points * 4),
+            sampled.reshape(batch * heads * queries, points * 4, width),
+        )
     output = output.reshape(batch, heads, queries, width).transpose(1, 2)
     return output.reshape(batch, queries, heads * width).to(value.dtype)
 
 
-# A frame of zeros round every map takes the place of tests whether a corner lies inside. The pixel
-# furthest out is floor(size) in both directions, and the corner behind it one more.
-_FRAME_BEFORE, _FRAME_AFTER = 1, 2
+# A frame of zeros round every map takes the place of tests whether a corner lies inside. It is
+# wide enough to hold all four corners of the coordinate at which samples read nothing.
+_NOWHERE = -2.0
+_FRAME_BEFORE, _FRAME_AFTER = 2, 1
 _FRAME = _FRAME_BEFORE + _FRAME_AFTER
 
 
@@ -58,20 +162,19 @@ def _framed_rows(level_map: Tensor, height: int, width: int) -> Tensor:
     return F.pad(x, frame).flatten(0, 3)
 
 
-def _corners(locations: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Row indices and bilinear weights of the four pixels around every location.
+def _corners(x: Tensor, y: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Row indices and bilinear weights of the four pixels around every coordinate.
 
     Args:
-        locations: (B, M, Q, P, 2) as (x, y) in [0, 1] over the whole map; outside, zeros are read.
+        x: (B, M, Q, P), columns; less than a pixel outside of the map, or nowhere.
+        y: (B, M, Q, P), rows.
         height: Rows of the map.
         width: Columns of the map.
 
     Returns:
         Indices into the rows of the framed maps and weights, both (B, M, Q, P, 4).
     """
-    batch, heads = locations.shape[:2]
-    x = _reachable(locations[..., 0] * width - 0.5, width)
-    y = _reachable(locations[..., 1] * height - 0.5, height)
+    batch, heads = x.shape[:2]
     left, top = x.detach().floor(), y.detach().floor()
     right_share, lower_share = x - left, y - top
     stride = width + _FRAME
@@ -83,9 +186,3 @@ def _corners(locations: Tensor, height: int, width: int) -> tuple[Tensor, Tensor
     upper = shares_x * (1 - lower_share)[..., None]
     lower = shares_x * lower_share[..., None]
     return index, torch.cat((upper, lower), dim=-1)
-
-
-def _reachable(coordinate: Tensor, size: int) -> Tensor:
-    """Moves what lies outside onto the frame, where it reads zeros and has no gradient."""
-    coordinate = torch.where(coordinate.isnan(), -1.0, coordinate)
-    return coordinate.clamp(-1.0, float(size))
