@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from piip_d2.layers.ms_deform_attn import MSDeformAttn
-from piip_d2.layers.reference_points import make_reference_points
 
 
 class DeformableCrossAttention(nn.Module):
@@ -26,17 +24,12 @@ class DeformableCrossAttention(nn.Module):
     def forward(self, query: Tensor, feature: Tensor) -> Tensor:
         """Maps a query (B, H, W, C) and a feature (B, H', W', C') to (B, H, W, C)."""
         height, width = query.shape[1:3]
-        reference_points = make_reference_points(
-            height,
-            width,
-            device=query.device,
-            dtype=torch.promote_types(query.dtype, torch.float32),
-        )
         output = self.deform(
             query.flatten(1, 2),
-            reference_points,
+            None,
             feature.flatten(1, 2),
             [(feature.shape[1], feature.shape[2])],
+            query_grid=(height, width),
         )
         return output.unflatten(1, (height, width))
 

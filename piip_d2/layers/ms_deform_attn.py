@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from piip_d2.ops import ms_deform_attn
+from piip_d2.ops import ms_deform_attn_fused
 
 
 class MSDeformAttn(nn.Module):
@@ -70,37 +70,47 @@ class MSDeformAttn(nn.Module):
     def forward(
         self,
         query: Tensor,
-        reference_points: Tensor,
+        reference_points: Tensor | None,
         feature: Tensor,
         spatial_shapes: Sequence[tuple[int, int]],
         padding_mask: Tensor | None = None,
+        *,
+        query_grid: tuple[int, int] | None = None,
     ) -> Tensor:
         """Lets every query sample the maps around its reference point.
 
         Args:
             query: (B, Q, C).
-            reference_points: (B or 1, Q, L, 2) as (x, y), or (B or 1, Q, L, 4) as boxes (centre x,
-                centre y, width, height); all in [0, 1] over the whole map.
+            reference_points: (B or 1, Q, L or 1, 2) as (x, y), or (B or 1, Q, L or 1, 4) as boxes
+                (centre x, centre y, width, height); all in [0, 1] over the whole map. None if the
+                queries stand in a grid. 16 bit are too few for them.
             feature: (B, S, kv_dim), the attended maps, flattened and joined.
             spatial_shapes: (H, W) of every level.
             padding_mask: (B, S), True where a position is padding and reads as zero.
+            query_grid: Rows and columns of a grid over the maps, in whose cells the queries stand.
 
         Returns:
             (B, Q, C).
 
         Raises:
-            ValueError: If shapes do not fit together.
+            ValueError: If shapes do not fit together, or not exactly one of ``reference_points``
+                and ``query_grid`` is given.
         """
         value = self.value_proj(feature)
         if padding_mask is not None:
             value = value.masked_fill(padding_mask[..., None], 0.0)
-        value = value.unflatten(-1, (self.num_heads, -1))
         samples = (self.num_heads, self.num_levels, self.num_points)
-        weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1))
-        weights = weights.softmax(dim=-1).unflatten(-1, samples[1:])
-        offsets = self.sampling_offsets(query).unflatten(-1, (*samples, 2))
-        locations = _sampling_locations(reference_points, offsets, spatial_shapes)
-        return self.output_proj(ms_deform_attn(value, spatial_shapes, locations, weights))
+        # In 16 bit, everything stays as the projections give it: the operator itself computes
+        # locations and softmax in float32.
+        output = ms_deform_attn_fused(
+            value.unflatten(-1, (self.num_heads, -1)),
+            spatial_shapes,
+            self.sampling_offsets(query).unflatten(-1, (*samples, 2)),
+            self.attention_weights(query).unflatten(-1, samples),
+            reference_points=reference_points,
+            query_grid=query_grid,
+        )
+        return self.output_proj(output)
 
     def _initial_offsets(self) -> Tensor:
         """(M, L, P, 2): direction of the head times the number of the point."""
@@ -111,22 +121,3 @@ class MSDeformAttn(nn.Module):
         distances = torch.arange(1, self.num_points + 1, device=device)
         offsets = directions[:, None, None, :] * distances[None, None, :, None]
         return offsets.expand(-1, self.num_levels, -1, -1)
-
-
-def _sampling_locations(
-    reference_points: Tensor, offsets: Tensor, spatial_shapes: Sequence[tuple[int, int]]
-) -> Tensor:
-    """Adds offsets (B, Q, M, L, P, 2), in cells or in half boxes, to the reference points."""
-    # Locations need more than the 8 or 11 bits of a 16-bit mantissa: a map has hundreds of cells.
-    dtype = torch.promote_types(reference_points.dtype, torch.float32)
-    offsets = offsets.to(dtype)
-    points = reference_points[:, :, None, :, None, :].to(dtype)
-    if points.shape[-1] == 2:
-        sizes = [[width, height] for height, width in spatial_shapes]
-        normalizer = torch.tensor(sizes, dtype=dtype, device=offsets.device)
-        return points + offsets / normalizer[None, None, None, :, None, :]
-    if points.shape[-1] == 4:
-        return points[..., :2] + offsets / offsets.shape[-2] * points[..., 2:] * 0.5
-    raise ValueError(
-        f"reference_points must end in 2 (points) or 4 (boxes), got {tuple(reference_points.shape)}"
-    )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from piip_d2.ops.reference import cell_centers
+
 
 def make_reference_points(
     height: int, width: int, *, device: torch.device | str, dtype: torch.dtype = torch.float32
@@ -20,7 +22,4 @@ def make_reference_points(
     Returns:
         (1, H * W, 1, 2) as (x, y) in (0, 1).
     """
-    y = (torch.arange(height, device=device, dtype=dtype) + 0.5) / height
-    x = (torch.arange(width, device=device, dtype=dtype) + 0.5) / width
-    grid = torch.stack((x.expand(height, width), y[:, None].expand(height, width)), dim=-1)
-    return grid.reshape(1, height * width, 1, 2)
+    return cell_centers(height, width, device=device, dtype=dtype)
