@@ -75,9 +75,14 @@ def shorten(words: tuple[str, ...]) -> Shortened | None:
     Raises:
         AssertionError: If no rule is for this command, or if its form is wrong.
     """
+    command = words
+    while re.fullmatch(r"[A-Z]\w*=\S+", command[0]):
+        name = command[0].partition("=")[0]
+        assert name in (ROOT / "piip_d2" / "csrc" / "extension.py").read_text(), name
+        command = command[1:]
     for pattern, rule in _RULES.items():
-        if re.match(pattern, " ".join(words)):
-            return rule(words)
+        if re.match(pattern, " ".join(command)):
+            return rule(command)
     raise AssertionError(f"no rule for {' '.join(words)!r}: add one, or write another command")
 
 
@@ -101,6 +106,17 @@ def _pip(words: tuple[str, ...]) -> None:
             assert address or Requirement(word)
         except InvalidRequirement as error:
             raise AssertionError(f"pip cannot read {word!r}") from error
+
+
+def _build(words: tuple[str, ...]) -> None:
+    # Too long for here; the tests of packaging run it.
+    assert words == ("python", "-m", "build", "--no-isolation"), words
+
+
+def _compute_sanitizer(words: tuple[str, ...]) -> None:
+    assert words[:3] == ("compute-sanitizer", "--tool", "memcheck"), words
+    assert words[3:6] == (".venv/bin/python", "-m", "pytest"), words
+    assert (ROOT / words[6]).is_dir() and words[7:] == ("-m", "cuda"), words
 
 
 def _train(words: tuple[str, ...]) -> Shortened:
@@ -142,6 +158,8 @@ _RULES: dict[str, Callable[[tuple[str, ...]], Shortened | None]] = {
     r"make( \w+(=\w+)?)+$": _make,
     r"source ": _activate,
     r"pip install ": _pip,
+    r"python -m build": _build,
+    r"compute-sanitizer ": _compute_sanitizer,
     r"python train_net\.py ": _train,
     r"torchrun ": _torchrun,
     r"python demo\.py ": _demo,
