@@ -42,9 +42,8 @@ test: $(STAMP)  ## run the tests, but for those marked slow
 	$(BIN)/python -m pytest
 
 # Libraries of the sanitizers have to be loaded before Python, which is built without them.
-# With forced inlining (always_inline), GCC would take an hour to put in their checks.
 SANITIZED := build/sanitized
-SANITIZERS := -O1 -g1 -fno-omit-frame-pointer -Dalways_inline=unused -fno-sanitize-recover=all \
+SANITIZERS := -O1 -g1 -fno-omit-frame-pointer -fno-sanitize-recover=all \
     -fsanitize=address,undefined,float-cast-overflow
 sanitize: $(STAMP)  ## run the tests of the operators under AddressSanitizer and UBSan
 	PATH="$(BIN):$$PATH" FORCE_CUDA=0 PIIP_D2_BUILD=required PIIP_D2_CXXFLAGS="$(SANITIZERS)" \
@@ -54,7 +53,8 @@ sanitize: $(STAMP)  ## run the tests of the operators under AddressSanitizer and
 	    PIIP_D2_EXTENSION_DIR=$(SANITIZED)/piip_d2 $(BIN)/python -m pytest --capture=sys tests/ops \
 	    --ignore tests/ops/test_compile.py --ignore tests/ops/test_cuda_on_host.py
 
-bench: $(STAMP)  ## compare the speed of PIIP with that of a single ViT
+bench: $(STAMP)  ## compare the speed of the operators and of the network with that of others
+	$(BIN)/python benchmarks/ms_deform_attn.py --json benchmarks/results/ms_deform_attn.json
 	$(BIN)/python benchmarks/backbone_speed.py --output benchmarks/results/backbone_speed.json
 
 lint: $(STAMP)  ## check format, style, types, docstrings and spelling

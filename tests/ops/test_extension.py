@@ -24,6 +24,7 @@ print(has_extension(), output.unique().tolist())
 """
 
 # Without this, tests of what is compiled would be skipped where it should have been.
+FOLDER = Path(os.environ.get("PIIP_D2_EXTENSION_DIR") or ROOT / "piip_d2")
 MUST_BE_THERE = (
     os.environ.get("PIIP_D2_BUILD") == "required" or "PIIP_D2_EXTENSION_DIR" in os.environ
 )
@@ -38,7 +39,7 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif("PIIP_D2_DISABLE_EXTENSION" in os.environ, reason="switched off")
 @pytest.mark.parametrize(("name", "device"), [("_C", "cpu"), ("_C_cuda", "cuda")])
 def test_what_is_compiled_is_loaded(name: str, device: str) -> None:
-    if not (ROOT / "piip_d2" / f"{name}.abi3.so").exists():
+    if not (FOLDER / f"{name}.abi3.so").exists():
         pytest.skip("not compiled here")
     if device == "cuda" and torch.version.cuda is None:
         pytest.skip("PyTorch has no CUDA")

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
+#include <vector>
 
 #include "../problem.h"
 #include "call.h"
@@ -54,26 +56,27 @@ inline const Kernels& kernels_for(ScalarType value_type) {
   }
 }
 
-// Working memory for several threads, aligned to cache lines.
+// Working memory for several threads, each aligned to cache lines and allocated
+// by itself.
 class Scratch {
  public:
-  Scratch(size_t bytes, int64_t threads)
-      : bytes_((bytes / kAlignment + 1) * kAlignment),
-        memory_(static_cast<char*>(
-            std::aligned_alloc(kAlignment, bytes_ * threads))) {
-    STD_TORCH_CHECK(memory_ != nullptr, "no memory for ", bytes_ * threads,
-                    " bytes");
+  Scratch(size_t bytes, int64_t threads) {
+    const size_t size = (bytes / kAlignment + 1) * kAlignment;
+    for (int64_t i = 0; i < threads; ++i) {
+      slices_.emplace_back(std::aligned_alloc(kAlignment, size));
+      STD_TORCH_CHECK(slices_.back() != nullptr, "no memory for ", size,
+                      " bytes");
+    }
   }
-  ~Scratch() { std::free(memory_); }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
 
-  void* of(int64_t thread) const { return memory_ + bytes_ * thread; }
+  void* of(int64_t thread) const { return slices_[thread].get(); }
 
  private:
   static constexpr size_t kAlignment = 64;
-  size_t bytes_;
-  char* memory_;
+  struct Free {
+    void operator()(void* memory) const { std::free(memory); }
+  };
+  std::vector<std::unique_ptr<void, Free>> slices_;
 };
 
 // Does tasks 0 to count - 1, each in a thread of PyTorch's pool.

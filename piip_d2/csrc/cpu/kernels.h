@@ -10,8 +10,7 @@ namespace PIIP_D2_INSTRUCTION_SET {
 
 template <class T>
 size_t scratch_size(const Call& call) {
-  const int64_t queries = queries_at_once(call, call.heads, Points<T>::kLanes);
-  return Points<T>::bytes(call, queries * call.heads);
+  return Points<T>::bytes(call);
 }
 
 template <class T>

@@ -42,5 +42,17 @@ inline int64_t queries_at_once(const Call& call, int64_t heads, int lanes) {
   return queries;
 }
 
+// The most points that are taken at once, for any number of a call's heads.
+inline int64_t most_points_at_once(const Call& call, int lanes) {
+  const Layout layout(call, lanes);
+  int64_t most = 0;
+  for (int64_t heads = 1; heads <= call.heads; ++heads) {
+    const int64_t rows = queries_at_once(call, heads, lanes) * heads;
+    const int64_t size = layout.size(rows);
+    most = size > most ? size : most;
+  }
+  return most;
+}
+
 }  // namespace PIIP_D2_INSTRUCTION_SET
 }  // namespace piip_d2

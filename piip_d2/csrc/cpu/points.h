@@ -44,10 +44,12 @@ class Points {
 
   Points(const Call& call, int64_t max_rows, void* memory);
 
-  static size_t bytes(const Call& call, int64_t max_rows) {
+  // Working memory that is enough for any number of a call's heads.
+  static size_t bytes(const Call& call) {
     const Layout layout(call, kLanes);
-    return sizeof(A) * (kArraysByLevel * layout.pattern +
-                        kArraysByPoint * (layout.size(max_rows) + kLanes));
+    const int64_t room = most_points_at_once(call, kLanes) + kLanes;
+    return sizeof(A) *
+           (kArraysByLevel * layout.pattern + kArraysByPoint * room);
   }
 
   // Reads and places the selected points.
