@@ -46,6 +46,11 @@ inline ScalarType compute_type(ScalarType value_type) {
                                           : ScalarType::Float;
 }
 
+// Up to here all whole numbers are exact in float32.
+constexpr int64_t kMaxSize = int64_t{1} << 24;
+
+inline bool is_size(int64_t size) { return size >= 1 && size <= kMaxSize; }
+
 inline std::vector<Level> make_levels(const std::vector<int64_t>& shapes) {
   STD_TORCH_CHECK(!shapes.empty() && shapes.size() % 2 == 0,
                   "spatial_shapes must hold a height and a width per level, "
@@ -54,9 +59,9 @@ inline std::vector<Level> make_levels(const std::vector<int64_t>& shapes) {
   std::vector<Level> levels;
   int64_t start = 0;
   for (size_t i = 0; i < shapes.size(); i += 2) {
-    STD_TORCH_CHECK(shapes[i] > 0 && shapes[i + 1] > 0,
-                    "heights and widths of levels must be positive, got ",
-                    shapes[i], " x ", shapes[i + 1]);
+    STD_TORCH_CHECK(is_size(shapes[i]) && is_size(shapes[i + 1]),
+                    "heights and widths of levels must be from 1 to ", kMaxSize,
+                    ", got ", shapes[i], " x ", shapes[i + 1]);
     levels.push_back({shapes[i], shapes[i + 1], start});
     start += shapes[i] * shapes[i + 1];
   }
@@ -99,9 +104,16 @@ inline Problem make_problem(const Tensor& value,
   const bool same_device =
       points.get_device_index() == value.get_device_index() &&
       weights.get_device_index() == value.get_device_index();
-  STD_TORCH_CHECK(same_device, "all tensors must be on one device");
+  STD_TORCH_CHECK(same_device,
+                  "all tensors must be on one device, got value on ",
+                  value.get_device_index(), ", sampling points on ",
+                  points.get_device_index(), " and attention weights on ",
+                  weights.get_device_index());
   STD_TORCH_CHECK(points.scalar_type() == weights.scalar_type(),
-                  "sampling points and attention weights must have one type");
+                  "sampling points and attention weights must have one type, "
+                  "got ",
+                  torch::headeronly::toString(points.scalar_type()), " and ",
+                  torch::headeronly::toString(weights.scalar_type()));
   return problem;
 }
 
@@ -110,7 +122,8 @@ inline void check_plain_types(const Tensor& value, const Tensor& locations) {
   STD_TORCH_CHECK(
       locations.scalar_type() == compute_type(value.scalar_type()),
       "sampling_locations and attention_weights must be float64 for a float64 "
-      "value and float32 for any other");
+      "value and float32 for any other, got ",
+      torch::headeronly::toString(locations.scalar_type()));
 }
 
 // For the fused op: offsets and logits have the compute type or the value's.
@@ -122,29 +135,41 @@ inline PointForm check_reference(const Problem& problem, const Tensor& value,
   const ScalarType compute = compute_type(value.scalar_type());
   STD_TORCH_CHECK(offsets.scalar_type() == compute ||
                       offsets.scalar_type() == value.scalar_type(),
-                  "sampling_offsets must have the type of value or float32");
+                  "sampling_offsets and attention_logits must have the type of "
+                  "value, ",
+                  torch::headeronly::toString(value.scalar_type()), ", or ",
+                  torch::headeronly::toString(compute), ", got ",
+                  torch::headeronly::toString(offsets.scalar_type()));
   STD_TORCH_CHECK(reference.has_value() == query_grid.empty(),
                   "give either reference_points or query_grid");
   if (!reference.has_value()) {
     STD_TORCH_CHECK(query_grid.size() == 2 && query_grid[0] > 0 &&
                         query_grid[1] > 0 &&
-                        query_grid[0] * query_grid[1] == problem.queries,
+                        problem.queries % query_grid[0] == 0 &&
+                        problem.queries / query_grid[0] == query_grid[1],
                     "query_grid must hold rows and columns of ",
                     problem.queries, " queries");
     return PointForm::kQueryGrid;
   }
   const Tensor& points = *reference;
   STD_TORCH_CHECK(points.dim() == 4 && points.scalar_type() == compute,
-                  "reference_points must be (B or 1, Q, L or 1, 2 or 4) in the "
-                  "compute type");
+                  "reference_points must be (B or 1, Q, L or 1, 2 or 4) in ",
+                  torch::headeronly::toString(compute), ", got ", points.dim(),
+                  " dimensions in ",
+                  torch::headeronly::toString(points.scalar_type()));
   STD_TORCH_CHECK(points.get_device_index() == value.get_device_index(),
-                  "all tensors must be on one device");
+                  "all tensors must be on one device, got value on ",
+                  value.get_device_index(), " and reference_points on ",
+                  points.get_device_index());
   check_size(points, 1, problem.queries, "reference_points");
   const bool fits =
       (points.size(0) == problem.batch || points.size(0) == 1) &&
       (points.size(2) == problem.num_levels() || points.size(2) == 1) &&
       (points.size(3) == 2 || points.size(3) == 4);
-  STD_TORCH_CHECK(fits, "reference_points must be (B or 1, Q, L or 1, 2 or 4)");
+  STD_TORCH_CHECK(fits, "reference_points must be (", problem.batch,
+                  " or 1, Q, ", problem.num_levels(), " or 1, 2 or 4), got (",
+                  points.size(0), ", Q, ", points.size(2), ", ", points.size(3),
+                  ")");
   return points.size(3) == 2 ? PointForm::kPoint : PointForm::kBox;
 }
 
@@ -153,7 +178,10 @@ inline void check_grad_output(const Problem& problem, const Tensor& value,
                               const Tensor& grad_output) {
   STD_TORCH_CHECK(grad_output.dim() == 3 &&
                       grad_output.scalar_type() == value.scalar_type(),
-                  "grad_output must be (B, Q, M * D) in value's type");
+                  "grad_output must be (B, Q, M * D) in value's type, ",
+                  torch::headeronly::toString(value.scalar_type()), ", got ",
+                  grad_output.dim(), " dimensions in ",
+                  torch::headeronly::toString(grad_output.scalar_type()));
   check_size(grad_output, 0, problem.batch, "grad_output");
   check_size(grad_output, 1, problem.queries, "grad_output");
   check_size(grad_output, 2, problem.heads * problem.width, "grad_output");

@@ -35,6 +35,13 @@ PIIP_D2_INLINE Real select(bool condition, Real yes, Real no) {
 PIIP_D2_INLINE int32_t truncate(float x) { return static_cast<int32_t>(x); }
 PIIP_D2_INLINE int32_t truncate(double x) { return static_cast<int32_t>(x); }
 
+// The largest whole number that is not above x > -1.
+template <class Real>
+PIIP_D2_INLINE typename Lanes<Real>::Int round_down(Real x) {
+  const auto whole = truncate(x);
+  return select(x < Real(0), whole - 1, whole);
+}
+
 template <class Real>
 PIIP_D2_INLINE Real to_real(int32_t x) {
   return static_cast<Real>(x);
@@ -97,20 +104,20 @@ struct Footprint {
   typename Lanes<Real>::Mask counts;  // false: reads zero, has no gradient
 };
 
-// Takes pixel coordinates; NaN, infinite and far ones are turned into a
-// footprint at (-1, -1) that does not count.
+// Takes pixel coordinates; NaN, infinite and far ones give a footprint that
+// does not count. Sizes are at most 2^24, so that they and the pixels'
+// coordinates are exact: nothing is rounded before the whole part is taken.
 template <class Real>
 PIIP_D2_INLINE Footprint<Real> make_footprint(Real x, Real y, Real width,
                                               Real height) {
   const typename Lanes<Real>::Mask counts =
       (x > Real(-1)) & (y > Real(-1)) & (x < width) & (y < height);
-  // From 0 on, truncating is rounding down, so add 1 before and subtract it.
-  const Real shifted_x = select(counts, x + Real(1), Real(0));
-  const Real shifted_y = select(counts, y + Real(1), Real(0));
-  const auto column = truncate(shifted_x);
-  const auto row = truncate(shifted_y);
-  return {column - 1, row - 1, shifted_x - to_real<Real>(column),
-          shifted_y - to_real<Real>(row), counts};
+  const Real kept_x = select(counts, x, Real(0));
+  const Real kept_y = select(counts, y, Real(0));
+  const auto left = round_down(kept_x);
+  const auto top = round_down(kept_y);
+  return {left, top, kept_x - to_real<Real>(left), kept_y - to_real<Real>(top),
+          counts};
 }
 
 // One number for each of the four pixels of a footprint.
@@ -128,6 +135,13 @@ PIIP_D2_INLINE Corners<Real> corner_weights(const Footprint<Real>& footprint,
   const Real upper_right = upper * footprint.right_share;
   const Real lower_right = lower * footprint.right_share;
   return {upper - upper_right, upper_right, lower - lower_right, lower_right};
+}
+
+// A gradient times the next factor of the chain rule. What a sample that reads
+// nothing depends on has no gradient, even if the factor is infinite or NaN.
+template <class Real>
+PIIP_D2_INLINE Real chain(Real gradient, Real factor) {
+  return select(is_zero(gradient), Real(0), gradient * factor);
 }
 
 // Gradients of one sample.
@@ -149,10 +163,8 @@ PIIP_D2_INLINE SampleGradient<Real> sample_gradient(
   const Real lower_mean = dots.lower_left + right * lower_slope;
   const Real slope_x = upper_slope + lower * (lower_slope - upper_slope);
   const Real slope_y = lower_mean - upper_mean;
-  // Samples that read nothing have no gradient, however large their weight.
-  return {upper_mean + lower * slope_y,
-          select(is_zero(slope_x), Real(0), weight * slope_x),
-          select(is_zero(slope_y), Real(0), weight * slope_y)};
+  return {upper_mean + lower * slope_y, chain(slope_x, weight),
+          chain(slope_y, weight)};
 }
 
 // Gradient of a softmax: `mean` is the sum of gradient * probability over all.

@@ -26,10 +26,9 @@ FILE_LOGGER = "piip_d2.file"
 
 def environment_report() -> str:
     """Describes versions, compilers and devices, for bug reports."""
-    compiled = "available" if has_extension() else "not built; the PyTorch reference is used"
     return (
         f"piip_d2 {piip_d2.__version__} @{Path(piip_d2.__file__).parent}\n"
-        f"compiled operators: {compiled}\n{collect_env_info()}"
+        f"compiled operators: {_compiled_operators()}\n{collect_env_info()}"
     )
 
 
@@ -122,3 +121,10 @@ def _save(cfg: DictConfig, asked_device: str, path: Path) -> str:
         text = path.read_text(encoding="utf-8")
     # The other machines may not see this file.
     return str(comm.all_gather(text)[0])
+
+
+def _compiled_operators() -> str:
+    if not has_extension():
+        return "not built; the PyTorch reference is used"
+    cpu = f"CPU ({torch.ops.piip_d2.cpu_capability()})"
+    return f"{cpu}, CUDA" if has_extension("cuda") else cpu

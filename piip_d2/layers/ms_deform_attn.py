@@ -26,7 +26,7 @@ class MSDeformAttn(nn.Module):
         kv_dim: Channels of the attended maps; ``embed_dim`` if None.
 
     Raises:
-        ValueError: If the heads divide the widths not.
+        ValueError: If a number is not positive or the heads do not divide the widths.
     """
 
     def __init__(
@@ -40,6 +40,11 @@ class MSDeformAttn(nn.Module):
         kv_dim: int | None = None,
     ) -> None:
         super().__init__()
+        if min(num_heads, num_levels, num_points) < 1:
+            raise ValueError(
+                "num_heads, num_levels and num_points must be positive, got "
+                f"{num_heads}, {num_levels} and {num_points}"
+            )
         value_dim = int(embed_dim * value_ratio)
         if embed_dim % num_heads or value_dim % num_heads or value_dim == 0:
             raise ValueError(
@@ -95,7 +100,9 @@ class MSDeformAttn(nn.Module):
         Raises:
             ValueError: If shapes do not fit together, or not exactly one of ``reference_points``
                 and ``query_grid`` is given.
+            TypeError: If ``padding_mask`` is not bool.
         """
+        self._check(query, feature, padding_mask)
         value = self.value_proj(feature)
         if padding_mask is not None:
             value = value.masked_fill(padding_mask[..., None], 0.0)
@@ -111,6 +118,26 @@ class MSDeformAttn(nn.Module):
             query_grid=query_grid,
         )
         return self.output_proj(output)
+
+    def _check(self, query: Tensor, feature: Tensor, padding_mask: Tensor | None) -> None:
+        widths = (self.sampling_offsets.in_features, self.value_proj.in_features)
+        for name, tensor, width in zip(("query", "feature"), (query, feature), widths, strict=True):
+            if tensor.dim() != 3 or tensor.shape[2] != width:
+                raise ValueError(
+                    f"{name} must be (B, positions, {width}), got {tuple(tensor.shape)}"
+                )
+        if padding_mask is None:
+            return
+        if padding_mask.dtype != torch.bool:
+            raise TypeError(
+                "padding_mask must be bool, True where a position is padding, got "
+                f"{padding_mask.dtype}; convert it with padding_mask.bool()"
+            )
+        if padding_mask.shape != feature.shape[:2]:
+            raise ValueError(
+                f"padding_mask must be (B, S) = {tuple(feature.shape[:2])}, as feature is, got "
+                f"{tuple(padding_mask.shape)}"
+            )
 
     def _initial_offsets(self) -> Tensor:
         """(M, L, P, 2): direction of the head times the number of the point."""

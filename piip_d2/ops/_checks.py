@@ -93,7 +93,7 @@ def check_reference(value: Tensor, points: Tensor, reference: Tensor) -> None:
 
 def check_query_grid(points: Tensor, query_grid: tuple[int, int]) -> list[int]:
     """Checks that a grid has a cell for every query; returns ``[rows, columns]``."""
-    if len(query_grid) != 2:
+    if isinstance(query_grid, int) or len(query_grid) != 2:
         raise ValueError(f"query_grid must be (rows, columns), got {query_grid}")
     rows, columns = query_grid
     if not _is_integer(rows) or not _is_integer(columns):
@@ -132,6 +132,11 @@ def _flatten(spatial_shapes: Sequence[tuple[int, int]]) -> list[int]:
             "spatial_shapes must be (height, width) pairs of host integers, got a tensor; build "
             "them from the shapes of the maps, or call spatial_shapes.tolist() once, outside of "
             "the model"
+        )
+    if not isinstance(spatial_shapes, Sequence):
+        raise TypeError(
+            "spatial_shapes must be a list of (height, width) pairs, got "
+            f"{type(spatial_shapes).__name__}"
         )
     if len(spatial_shapes) == 0:
         raise ValueError("spatial_shapes must have the (height, width) of a level at least, got []")

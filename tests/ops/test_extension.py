@@ -23,8 +23,8 @@ output = ms_deform_attn(torch.ones(1, 4, 2, 1), [(2, 2)], locations, weights)
 print(has_extension(), output.unique().tolist())
 """
 
-# Without this, tests of what is compiled would be skipped where it should have been.
 FOLDER = Path(os.environ.get("PIIP_D2_EXTENSION_DIR") or ROOT / "piip_d2")
+# Without this, tests of what is compiled would be skipped where it should have been.
 MUST_BE_THERE = (
     os.environ.get("PIIP_D2_BUILD") == "required" or "PIIP_D2_EXTENSION_DIR" in os.environ
 )

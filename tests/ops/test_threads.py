@@ -31,3 +31,26 @@ def test_every_share_is_done_once(threads: int, batch: int, heads: int, queries:
     right = torch.autograd.grad(expected, wide, gradient.double())
     for result, reference in zip((output, *gradients), (expected, *right), strict=True):
         torch.testing.assert_close(result.double(), reference, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.skipif(not has_extension(), reason="the compiled operators are not installed")
+@pytest.mark.parametrize("threads", [2, 3, 5])
+@pytest.mark.parametrize(
+    ("batch", "heads", "levels", "points"),
+    [(2, 8, 4, 4), (1, 5, 1, 8), (1, 12, 2, 4), (1, 8, 1, 4)],
+)
+def test_shares_of_any_number_of_heads_have_room(
+    threads: int, batch: int, heads: int, levels: int, points: int
+) -> None:
+    """Fewer heads at a time can mean more points, as whole vectors take more queries then."""
+    shapes = [(3, 4)] * levels
+    value = torch.randn(batch, 12 * levels, heads, 4)
+    locations = torch.rand(batch, 40, heads, levels, points, 2)
+    weights = torch.rand(batch, 40, heads, levels, points)
+    leaves = [x.requires_grad_() for x in (value, locations, weights)]
+    torch.set_num_threads(1)
+    one = torch.autograd.grad(ms_deform_attn(value, shapes, locations, weights).sum(), leaves)
+    torch.set_num_threads(threads)
+    several = torch.autograd.grad(ms_deform_attn(value, shapes, locations, weights).sum(), leaves)
+    for first, second in zip(one, several, strict=True):
+        torch.testing.assert_close(first, second)

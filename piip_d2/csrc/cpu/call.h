@@ -36,7 +36,7 @@ struct Call {
 // Results of a backward call; null where they are not wanted.
 struct Gradients {
   const void* output;  // the gradient that comes in, (B, Q, M * D)
-  void* value;         // in the compute type, set to zero by the caller
+  void* value;         // in the compute type; added to (ValueGradient)
   void* points;
   void* weights;
   void* reference;  // (B, Q, M, L, 2 or 4)

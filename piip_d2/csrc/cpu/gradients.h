@@ -78,10 +78,8 @@ void write_reference_gradient(const Call& call, const Gradients& gradients,
       for (const int64_t end = point + call.points; point < end; ++point) {
         for (int axis = 0; axis < 2; ++axis) {
           const A gradient = of_pixels[2 * point + axis];
-          // Offsets of samples that do not count may be NaN.
-          if (gradient == A(0)) continue;
           moves[axis] += gradient;
-          stretches[axis] += gradient * points.given[2 * point + axis];
+          stretches[axis] += chain(gradient, points.given[2 * point + axis]);
         }
       }
       for (int axis = 0; axis < 2; ++axis) {
@@ -115,8 +113,10 @@ PIIP_D2_INLINE void differentiate_samples(const Call& call,
         sample_gradient(footprint, dots, Real::load(points.weight + i));
     if (scaled) {
       const int64_t anchor = by_point ? i : level;
-      gradient.pixel_x = gradient.pixel_x * Real::load(points.scale_x + anchor);
-      gradient.pixel_y = gradient.pixel_y * Real::load(points.scale_y + anchor);
+      gradient.pixel_x =
+          chain(gradient.pixel_x, Real::load(points.scale_x + anchor));
+      gradient.pixel_y =
+          chain(gradient.pixel_y, Real::load(points.scale_y + anchor));
     }
     gradient.weight.store(of_weights + i);
     shuffle_by<InTurns<false>>(gradient.pixel_x, gradient.pixel_y)
@@ -133,8 +133,8 @@ template <class T>
 PIIP_D2_INLINE void scale_to_given(const Points<T>& points,
                                    ComputeType<T>* of_pixels) {
   for (int64_t i = 0; i < points.size(); ++i) {
-    of_pixels[2 * i] *= points.scale_x[i];
-    of_pixels[2 * i + 1] *= points.scale_y[i];
+    of_pixels[2 * i] = chain(of_pixels[2 * i], points.scale_x[i]);
+    of_pixels[2 * i + 1] = chain(of_pixels[2 * i + 1], points.scale_y[i]);
   }
 }
 

@@ -53,7 +53,9 @@ PIIP_D2_INLINE Vec<A, N> exponential(Vec<A, N> x) {
   using Bits = typename IntegerOfSize<sizeof(A)>::Type;
   const auto power = reinterpret<Bits>(shifted) << Constants::mantissa_bits;
   const auto result = reinterpret<A>(reinterpret<Bits>(series) + power);
-  return select(too_low, Real(A(0)), result);
+  // The bits of NaN are none to calculate with; the difference is zero
+  // otherwise.
+  return select(too_low, Real(A(0)), result) + (argument - argument);
 }
 
 template <int distance, class A, int N, class Join>

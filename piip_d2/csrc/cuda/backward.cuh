@@ -124,8 +124,8 @@ __device__ __forceinline__ void write_point_gradients(
     if (backward.grad_points != nullptr) {
       const Anchor<Real> anchor =
           image.anchor(pair.query, call.points_per_level.quotient(point));
-      grad_points.write(2 * index, anchor.scale_x * gradient.pixel_x);
-      grad_points.write(2 * index + 1, anchor.scale_y * gradient.pixel_y);
+      grad_points.write(2 * index, chain(gradient.pixel_x, anchor.scale_x));
+      grad_points.write(2 * index + 1, chain(gradient.pixel_y, anchor.scale_y));
     }
     if (backward.grad_weights == nullptr) continue;
     Real grad_weight = gradient.weight;
@@ -162,13 +162,8 @@ __device__ __forceinline__ void write_reference_gradients(
       center_y += gradient.pixel_y;
       if (!is_box) continue;
       const Index index = 2 * (image.first_point(pair) + k);
-      // Offsets of points that do not count may be infinite or NaN.
-      if (gradient.pixel_x != 0) {
-        extent_x += gradient.pixel_x * image.points[index];
-      }
-      if (gradient.pixel_y != 0) {
-        extent_y += gradient.pixel_y * image.points[index + 1];
-      }
+      extent_x += chain(gradient.pixel_x, image.points[index]);
+      extent_y += chain(gradient.pixel_y, image.points[index + 1]);
     }
     const Real width = call.levels[level].width;
     const Real height = call.levels[level].height;
