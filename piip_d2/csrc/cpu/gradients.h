@@ -96,13 +96,12 @@ void write_reference_gradient(const Call& call, const Gradients& gradients,
 // Computes gradients of weights, and those of the given points or, if `scaled`
 // is false, of pixel coordinates.
 template <class T>
-PIIP_D2_INLINE void differentiate_samples(const Call& call,
-                                          const Points<T>& points, bool scaled,
+PIIP_D2_INLINE void differentiate_samples(const Points<T>& points, bool scaled,
                                           ComputeType<T>* of_points,
                                           ComputeType<T>* of_weights) {
   constexpr int kLanes = Points<T>::kLanes;
   using Real = typename Points<T>::Real;
-  const bool by_point = call.form != Form::kLocation;
+  const bool by_point = points.scales_by_point();
   int64_t level = 0;  // position in the pattern
   for (int64_t i = 0; i < points.size(); i += kLanes) {
     Footprint<Real> footprint;
@@ -128,7 +127,7 @@ PIIP_D2_INLINE void differentiate_samples(const Call& call,
 }
 
 // Multiplies gradients of pixel coordinates by what a unit of the given points
-// moves them; for points with a reference.
+// moves them; for boxes.
 template <class T>
 PIIP_D2_INLINE void scale_to_given(const Points<T>& points,
                                    ComputeType<T>* of_pixels) {
@@ -165,10 +164,10 @@ PIIP_D2_INLINE void write_gradients(const Call& call,
                         : points_target;
   auto* of_weights =
       weights_target == nullptr ? points.right_share : weights_target;
-  differentiate_samples(call, points, !with_reference, of_points, of_weights);
+  differentiate_samples(points, !with_reference, of_points, of_weights);
   if (with_reference) {
     write_reference_gradient(call, gradients, points, of_points);
-    scale_to_given(points, of_points);
+    if (points.scales_by_point()) scale_to_given(points, of_points);
   }
   if (gradients.points != nullptr && of_points != points_target) {
     write_points(points, of_points, 2, call.given_as_value, gradients.points);

@@ -100,10 +100,10 @@ PIIP_D2_INLINE Vec<E, N> select(Condition condition, Vec<E, N> a, Vec<E, N> b) {
   }
 }
 
-// NaN wins, as in PyTorch's softmax.
+// Of a number and NaN, the second argument.
 template <class E, int N>
 PIIP_D2_INLINE Vec<E, N> maximum(Vec<E, N> a, Vec<E, N> b) {
-  return Vec<E, N>((a.raw < b.raw) | (b.raw != b.raw) ? b.raw : a.raw);
+  return select(a > b, a, b);
 }
 
 }  // namespace PIIP_D2_INSTRUCTION_SET

@@ -63,14 +63,15 @@ class Points {
       fetch(static_cast<const A*>(call_.given_points),
             static_cast<const A*>(call_.given_weights));
     }
-    if (call_.form == Form::kLocation) {
-      place(0);
-    } else {
+    if (call_.form != Form::kLocation) {
       set_references();
       apply_softmax();
-      place(1);
     }
+    place();
   }
+
+  // Only boxes differ from query to query in what an offset moves.
+  bool scales_by_point() const { return call_.form == Form::kBox; }
 
   // Points are contiguous in the given tensors block by block.
   int64_t num_blocks() const {
@@ -105,8 +106,8 @@ class Points {
 
   const A* given;   // x and y in turns
   const A* weight;  // what a sample counts
-  A* scale_x;       // what a unit of `given` moves it; by point, or
-  A* scale_y;       // for locations by position in the pattern of levels
+  A* scale_x;       // what a unit of `given` moves it; by point where
+  A* scale_y;       // scales_by_point(), else by position in the pattern
   Int* places;      // two numbers a point: the upper left pixel's position in
                     // its level, and which of the four lie on the map, as bits
   A* right_share;
@@ -123,7 +124,7 @@ class Points {
   Anchor<Real> anchor_at(int64_t position, const A* reference) const;
   Real by_level(const A* reference, int64_t position, int number) const;
   void apply_softmax();
-  void place(int64_t anchors_by_point);
+  void place();
   template <class Given>
   void fetch(const Given* points, const Given* weights);
 
@@ -137,7 +138,7 @@ class Points {
   Int* columns_;
   Int* last_column_;
   Int* last_row_;
-  // As scale_x and scale_y.
+  // By point, but for locations, which have one by position in the pattern.
   A* origin_x_;
   A* origin_y_;
   A* own_given_;

@@ -37,7 +37,7 @@ Points<T>::Points(const Call& call, int64_t max_rows, void* memory)
   set_levels();
 }
 
-// Sizes of the maps, and the anchors of locations, which depend on them alone.
+// Sizes of the maps, and of the anchors what depends on them alone.
 template <class T>
 void Points<T>::set_levels() {
   for (int64_t i = 0; i < layout_.pattern; ++i) {
@@ -49,9 +49,10 @@ void Points<T>::set_levels() {
     last_column_[i] = static_cast<Int>(map.width - 1);
     last_row_[i] = static_cast<Int>(map.height - 1);
   }
-  if (call_.form != Form::kLocation) return;
   for (int64_t i = 0; i < layout_.pattern; ++i) {
-    const auto anchor = location_anchor(width_[i], height_[i]);
+    const auto anchor = call_.form == Form::kLocation
+                            ? location_anchor(width_[i], height_[i])
+                            : point_anchor(A(0), A(0), width_[i], height_[i]);
     origin_x_[i] = anchor.origin_x;
     origin_y_[i] = anchor.origin_y;
     scale_x[i] = anchor.scale_x;
@@ -112,6 +113,7 @@ PIIP_D2_INLINE void Points<T>::set_references() {
         const int64_t to = i * per_query + point;
         anchor.origin_x.store(origin_x_ + to);
         anchor.origin_y.store(origin_y_ + to);
+        if (!scales_by_point()) continue;
         anchor.scale_x.store(scale_x + to);
         anchor.scale_y.store(scale_y + to);
       }
@@ -163,18 +165,20 @@ PIIP_D2_INLINE void Points<T>::apply_softmax() {
 }
 
 template <class T>
-PIIP_D2_INLINE void Points<T>::place(int64_t anchors_by_point) {
+PIIP_D2_INLINE void Points<T>::place() {
+  const bool origins_by_point = call_.form != Form::kLocation;
   int64_t level = 0;  // position in the pattern
   for (int64_t i = 0; i < size_; i += kLanes) {
-    const int64_t anchor = anchors_by_point ? i : level;
+    const int64_t origin = origins_by_point ? i : level;
+    const int64_t scale = scales_by_point() ? i : level;
     const Real some = Real::load(given + 2 * i);
     const Real others = Real::load(given + 2 * i + kLanes);
     const Real x =
-        Real::load(origin_x_ + anchor) +
-        Real::load(scale_x + anchor) * shuffle_by<EveryOther<0>>(some, others);
+        Real::load(origin_x_ + origin) +
+        Real::load(scale_x + scale) * shuffle_by<EveryOther<0>>(some, others);
     const Real y =
-        Real::load(origin_y_ + anchor) +
-        Real::load(scale_y + anchor) * shuffle_by<EveryOther<1>>(some, others);
+        Real::load(origin_y_ + origin) +
+        Real::load(scale_y + scale) * shuffle_by<EveryOther<1>>(some, others);
     const Footprint<Real> footprint = make_footprint(
         x, y, Real::load(width_ + level), Real::load(height_ + level));
     store_corners(piip_d2::corner_weights(footprint, Real::load(weight + i)),
