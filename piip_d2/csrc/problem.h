@@ -10,23 +10,12 @@
 #include <optional>
 #include <vector>
 
+#include "level.h"
+
 namespace piip_d2 {
 
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
-
-struct Level {
-  int64_t height, width;
-  int64_t start;  // position of its first pixel among those of all levels
-};
-
-// How sampling points are given.
-enum class PointForm {
-  kLocation,   // locations in [0, 1]
-  kPoint,      // offsets from reference points
-  kBox,        // offsets relative to reference boxes
-  kQueryGrid,  // offsets from the cells of a regular grid of queries
-};
 
 struct Problem {
   int64_t batch, positions, heads, width;

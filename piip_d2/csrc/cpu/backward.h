@@ -49,7 +49,7 @@ struct Scatter {
       int64_t point =
           job.first_point + (head - job.first_head) * job.head_stride;
       for (int64_t level = 0; level < levels; ++level) {
-        const cpu::MapSize map = call.levels[level];
+        const Level map = call.levels[level];
         const int64_t base = map.start * stride + column;
         const int64_t down = map.width * stride;
         const int64_t steps[4] = {0, stride, down, down + stride};

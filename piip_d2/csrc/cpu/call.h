@@ -5,22 +5,16 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "../level.h"
+
 namespace piip_d2::cpu {
-
-struct MapSize {
-  int64_t height, width;
-  int64_t start;  // position of its first pixel among those of all levels
-};
-
-// As in problem.h, which kernel files do not include.
-enum class Form { kLocation, kPoint, kBox, kQueryGrid };
 
 // A forward call. "Given" are locations or offsets (B, Q, M, L, P, 2) and
 // weights or logits (B, Q, M, L, P); all tensors are contiguous.
 struct Call {
   int64_t batch, positions, heads, width, queries, num_levels, points;
-  const MapSize* levels;
-  Form form;
+  const Level* levels;
+  PointForm form;
   bool given_as_value;  // given tensors have the value's type, else compute's
   const void* value;
   const void* given_points;

@@ -25,7 +25,7 @@ __attribute__((noinline)) void gather(const Call& call, const Points<T>& points,
                          Row<T, W>::zero(), Row<T, W>::zero()};
     int64_t point = first_point + head * head_stride;
     for (int64_t level = 0; level < levels; ++level) {
-      const cpu::MapSize map = call.levels[level];
+      const Level map = call.levels[level];
       const T* base = image + map.start * stride + column;
       const int64_t down = map.width * stride;
       const int64_t steps[4] = {0, stride, down, down + stride};

@@ -66,7 +66,7 @@ void write_reference_gradient(const Call& call, const Gradients& gradients,
                               const Points<T>& points,
                               const ComputeType<T>* of_pixels) {
   using A = ComputeType<T>;
-  const bool boxes = call.form == Form::kBox;
+  const bool boxes = call.form == PointForm::kBox;
   for (int64_t row = 0; row < points.num_rows(); ++row) {
     int64_t point = row * points.layout().head_stride;
     A* to = static_cast<A*>(gradients.reference) +
@@ -173,7 +173,8 @@ PIIP_D2_INLINE void write_gradients(const Call& call,
     write_points(points, of_points, 2, call.given_as_value, gradients.points);
   }
   if (gradients.weights == nullptr) return;
-  if (call.form != Form::kLocation) differentiate_softmax(points, of_weights);
+  if (call.form != PointForm::kLocation)
+    differentiate_softmax(points, of_weights);
   if (of_weights != weights_target) {
     write_points(points, of_weights, 1, call.given_as_value, gradients.weights);
   }

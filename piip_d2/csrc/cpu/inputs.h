@@ -20,17 +20,12 @@ struct Inputs {
   Tensor value, points, weights;
   OptionalTensor reference;
   Problem problem;
-  std::vector<MapSize> levels;
   Call call;
 };
 
 constexpr int64_t kMaxMapPixels = int64_t{1} << 31;
 
 inline Call make_call(const Inputs& inputs, PointForm form) {
-  static_assert(static_cast<int>(Form::kBox) ==
-                static_cast<int>(PointForm::kBox));
-  static_assert(static_cast<int>(Form::kQueryGrid) ==
-                static_cast<int>(PointForm::kQueryGrid));
   const Problem& problem = inputs.problem;
   Call call{};
   call.batch = problem.batch;
@@ -40,8 +35,8 @@ inline Call make_call(const Inputs& inputs, PointForm form) {
   call.queries = problem.queries;
   call.num_levels = problem.num_levels();
   call.points = problem.points;
-  call.levels = inputs.levels.data();
-  call.form = static_cast<Form>(form);
+  call.levels = problem.levels.data();
+  call.form = form;
   call.given_as_value =
       inputs.points.scalar_type() == inputs.value.scalar_type();
   call.value = inputs.value.const_data_ptr();
@@ -66,12 +61,11 @@ inline void set_reference(Inputs& inputs, const Shapes& query_grid) {
   call.reference_level_stride = reference.size(2) == 1 ? 0 : reference.size(3);
 }
 
-inline void set_levels(Inputs& inputs) {
-  for (const Level& level : inputs.problem.levels) {
+inline void check_maps(const Problem& problem) {
+  for (const Level& level : problem.levels) {
     STD_TORCH_CHECK(level.height * level.width < kMaxMapPixels,
                     "a map must have fewer than 2^31 pixels, got ",
                     level.height, " x ", level.width);
-    inputs.levels.push_back({level.height, level.width, level.start});
   }
 }
 
@@ -79,14 +73,9 @@ inline Inputs plain_inputs(const Tensor& value, const Shapes& shapes,
                            const Tensor& locations, const Tensor& weights) {
   Problem problem = make_problem(value, shapes, locations, weights);
   check_plain_types(value, locations);
-  Inputs inputs{contiguous(value),
-                contiguous(locations),
-                contiguous(weights),
-                std::nullopt,
-                std::move(problem),
-                {},
-                {}};
-  set_levels(inputs);
+  check_maps(problem);
+  Inputs inputs{contiguous(value), contiguous(locations), contiguous(weights),
+                std::nullopt,      std::move(problem),    {}};
   inputs.call = make_call(inputs, PointForm::kLocation);
   return inputs;
 }
@@ -98,15 +87,10 @@ inline Inputs fused_inputs(const Tensor& value, const Shapes& shapes,
   Problem problem = make_problem(value, shapes, offsets, logits);
   const PointForm form =
       check_reference(problem, value, offsets, reference, query_grid);
-  Inputs inputs{contiguous(value),
-                contiguous(offsets),
-                contiguous(logits),
-                std::nullopt,
-                std::move(problem),
-                {},
-                {}};
+  check_maps(problem);
+  Inputs inputs{contiguous(value), contiguous(offsets), contiguous(logits),
+                std::nullopt,      std::move(problem),  {}};
   if (reference.has_value()) inputs.reference = contiguous(*reference);
-  set_levels(inputs);
   inputs.call = make_call(inputs, form);
   set_reference(inputs, query_grid);
   return inputs;

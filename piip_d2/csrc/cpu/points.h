@@ -11,8 +11,6 @@
 namespace piip_d2 {
 namespace PIIP_D2_INSTRUCTION_SET {
 
-using cpu::Form;
-
 // Which of the four pixels of a footprint lie on the map.
 enum Corner : int {
   kUpperLeft = 1,
@@ -63,7 +61,7 @@ class Points {
       fetch(static_cast<const A*>(call_.given_points),
             static_cast<const A*>(call_.given_weights));
     }
-    if (call_.form != Form::kLocation) {
+    if (call_.form != PointForm::kLocation) {
       set_references();
       apply_softmax();
     }
@@ -71,7 +69,7 @@ class Points {
   }
 
   // Only boxes differ from query to query in what an offset moves.
-  bool scales_by_point() const { return call_.form == Form::kBox; }
+  bool scales_by_point() const { return call_.form == PointForm::kBox; }
 
   // Points are contiguous in the given tensors block by block.
   int64_t num_blocks() const {

@@ -42,7 +42,7 @@ template <class T>
 void Points<T>::set_levels() {
   for (int64_t i = 0; i < layout_.pattern; ++i) {
     const int64_t point = i % layout_.points;
-    const cpu::MapSize& map = call_.levels[point / call_.points];
+    const Level& map = call_.levels[point / call_.points];
     width_[i] = static_cast<A>(map.width);
     height_[i] = static_cast<A>(map.height);
     columns_[i] = static_cast<Int>(map.width);
@@ -50,7 +50,7 @@ void Points<T>::set_levels() {
     last_row_[i] = static_cast<Int>(map.height - 1);
   }
   for (int64_t i = 0; i < layout_.pattern; ++i) {
-    const auto anchor = call_.form == Form::kLocation
+    const auto anchor = call_.form == PointForm::kLocation
                             ? location_anchor(width_[i], height_[i])
                             : point_anchor(A(0), A(0), width_[i], height_[i]);
     origin_x_[i] = anchor.origin_x;
@@ -81,7 +81,7 @@ PIIP_D2_INLINE Anchor<typename Points<T>::Real> Points<T>::anchor_at(
   const Real y = by_level(reference, position, 1);
   const Real width = Real::load(width_ + position);
   const Real height = Real::load(height_ + position);
-  if (call_.form != Form::kBox) return point_anchor(x, y, width, height);
+  if (call_.form != PointForm::kBox) return point_anchor(x, y, width, height);
   return box_anchor(x, y, by_level(reference, position, 2),
                     by_level(reference, position, 3), width, height,
                     Real(static_cast<A>(call_.points)));
@@ -99,7 +99,7 @@ PIIP_D2_INLINE void Points<T>::set_references() {
                          index / call_.queries * call_.reference_batch_stride +
                          query * call_.reference_query_stride;
     A center[2];
-    if (call_.form == Form::kQueryGrid) {
+    if (call_.form == PointForm::kQueryGrid) {
       center[0] = cell_center(static_cast<A>(query % call_.grid_columns),
                               static_cast<A>(call_.grid_columns));
       center[1] = cell_center(static_cast<A>(query / call_.grid_columns),
@@ -137,7 +137,7 @@ PIIP_D2_INLINE void Points<T>::fetch(const Given* points,
     }
   }
   constexpr A kNoLogit = -__builtin_huge_val();
-  const A padding = call_.form == Form::kLocation ? A(0) : kNoLogit;
+  const A padding = call_.form == PointForm::kLocation ? A(0) : kNoLogit;
   const int64_t stride = block_stride();
   for (int64_t block = 0; block < blocks; ++block) {
     const int64_t from = block_start(block);
@@ -166,7 +166,7 @@ PIIP_D2_INLINE void Points<T>::apply_softmax() {
 
 template <class T>
 PIIP_D2_INLINE void Points<T>::place() {
-  const bool origins_by_point = call_.form != Form::kLocation;
+  const bool origins_by_point = call_.form != PointForm::kLocation;
   int64_t level = 0;  // position in the pattern
   for (int64_t i = 0; i < size_; i += kLanes) {
     const int64_t origin = origins_by_point ? i : level;

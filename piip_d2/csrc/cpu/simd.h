@@ -159,16 +159,6 @@ PIIP_D2_INLINE Vec<E, M> part(Vec<E, N> x,
 #endif
 }
 
-template <class E, int N>
-PIIP_D2_INLINE Vec<E, N / 2> low_half(Vec<E, N> x) {
-  return part<0, N / 2>(x, std::make_integer_sequence<int, N / 2>());
-}
-
-template <class E, int N>
-PIIP_D2_INLINE Vec<E, N / 2> high_half(Vec<E, N> x) {
-  return part<N / 2, N / 2>(x, std::make_integer_sequence<int, N / 2>());
-}
-
 template <int M, class E, int N>
 PIIP_D2_INLINE Vec<E, M> low_part(Vec<E, N> x) {
   if constexpr (M == N) {
@@ -206,7 +196,8 @@ PIIP_D2_INLINE Vec<E, M> fold(Vec<E, N> x) {
   if constexpr (M == N) {
     return x;
   } else {
-    return fold<M>(low_half(x) + high_half(x));
+    using Half = std::make_integer_sequence<int, N / 2>;
+    return fold<M>(low_part<N / 2>(x) + part<N / 2, N / 2>(x, Half()));
   }
 }
 
