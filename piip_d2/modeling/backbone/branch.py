@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
+import torch.utils.checkpoint
 from torch import Tensor, nn
 
 
@@ -16,21 +18,23 @@ class Branch(nn.Module, ABC):
     Args:
         img_size: Nominal side of this branch's image in pixels. Only the ratios between the
             branches' sizes matter: they set the scales of the image pyramid.
+        use_act_checkpoint: Recompute each block's activations in the backward pass.
 
     Raises:
         ValueError: If the size is not positive.
     """
 
-    def __init__(self, img_size: int) -> None:
+    def __init__(self, img_size: int, *, use_act_checkpoint: bool = False) -> None:
         super().__init__()
         if img_size <= 0:
             raise ValueError(f"img_size must be positive, got {img_size}")
         self.img_size = img_size
+        self.use_act_checkpoint = use_act_checkpoint
 
     @property
     @abstractmethod
-    def num_blocks(self) -> int:
-        """How many blocks there are."""
+    def block_list(self) -> Sequence[nn.Module]:
+        """All blocks in the order they run in, whatever they are grouped by."""
 
     @abstractmethod
     def channels_after(self, block: int) -> int:
@@ -44,6 +48,16 @@ class Branch(nn.Module, ABC):
     def embed(self, images: Tensor) -> Tensor:
         """Turns images (B, 3, h, w) into the map (B, H, W, C) that the first block takes."""
 
-    @abstractmethod
+    @property
+    def num_blocks(self) -> int:
+        """How many blocks there are."""
+        return len(self.block_list)
+
     def forward_blocks(self, x: Tensor, start: int, stop: int) -> Tensor:
         """Runs the blocks ``start`` to ``stop - 1`` on a map (B, H, W, C)."""
+        for block in self.block_list[start:stop]:
+            if self.use_act_checkpoint and self.training:
+                x = torch.utils.checkpoint.checkpoint(block, x, use_reentrant=False)
+            else:
+                x = block(x)
+        return x

@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-import torch.utils.checkpoint
 from timm.layers import DropPath, Mlp, trunc_normal_
 from torch import Tensor, nn
 
@@ -72,11 +71,10 @@ class ViTBranch(Branch):
         patch_embed: nn.Module | None = None,
         use_act_checkpoint: bool = False,
     ) -> None:
-        super().__init__(img_size)
+        super().__init__(img_size, use_act_checkpoint=use_act_checkpoint)
         if act not in _ACTIVATIONS:
             raise ValueError(f"act must be one of {sorted(_ACTIVATIONS)}, got {act!r}")
         self.embed_dim = embed_dim
-        self.use_act_checkpoint = use_act_checkpoint
         self.patch_embed = patch_embed or PatchEmbed(embed_dim, patch_size=patch_size)
         self.stride = cast(int, self.patch_embed.stride)
         self.pos_embed = nn.Parameter(
@@ -103,9 +101,9 @@ class ViTBranch(Branch):
         self._init_weights()
 
     @property
-    def num_blocks(self) -> int:
-        """How many blocks there are."""
-        return len(self.blocks)
+    def block_list(self) -> Sequence[nn.Module]:
+        """All blocks in the order they run in."""
+        return list(self.blocks)
 
     def channels_after(self, block: int) -> int:
         """Channels of the map behind ``block``: the same for all."""
@@ -119,15 +117,6 @@ class ViTBranch(Branch):
         """Turns images (B, 3, h, w) into patches with position, (B, H, W, C)."""
         x = self.patch_embed(images)
         return x + self._resized_pos_embed(x.shape[1], x.shape[2]).to(x.dtype)
-
-    def forward_blocks(self, x: Tensor, start: int, stop: int) -> Tensor:
-        """Runs the blocks ``start`` to ``stop - 1`` on a map (B, H, W, C)."""
-        for block in self.blocks[start:stop]:
-            if self.use_act_checkpoint and self.training:
-                x = torch.utils.checkpoint.checkpoint(block, x, use_reentrant=False)
-            else:
-                x = block(x)
-        return x
 
     def _resized_pos_embed(self, height: int, width: int) -> Tensor:
         side = int(self.pos_embed.shape[1] ** 0.5)
