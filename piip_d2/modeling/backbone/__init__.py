@@ -2,14 +2,19 @@
 
 from piip_d2.modeling.backbone.branch import Branch
 from piip_d2.modeling.backbone.build import build_network, build_network_parts
-from piip_d2.modeling.backbone.feature_maps import FeatureMaps
+from piip_d2.modeling.backbone.feature_maps import FeatureMaps, StageFeatureMaps
 from piip_d2.modeling.backbone.interaction import (
     CrossBranchAttention,
     InteractionStage,
     InteractionUnit,
     build_interactions,
 )
-from piip_d2.modeling.backbone.merge import BranchMerge, LightBranchMerge
+from piip_d2.modeling.backbone.merge import (
+    BranchMerge,
+    LightBranchMerge,
+    SingleConvBranchMerge,
+    UnmergedBranch,
+)
 from piip_d2.modeling.backbone.network import PIIPNetwork
 from piip_d2.modeling.backbone.patch_embed import ConvStem, PatchEmbed
 from piip_d2.modeling.backbone.presets import VIT_PRESETS, build_vit_branch
@@ -28,7 +33,10 @@ __all__ = [
     "LightBranchMerge",
     "PIIPNetwork",
     "PatchEmbed",
+    "SingleConvBranchMerge",
+    "StageFeatureMaps",
     "TimmStem",
+    "UnmergedBranch",
     "ViTBranch",
     "build_interactions",
     "build_network",

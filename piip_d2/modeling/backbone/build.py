@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from piip_d2.modeling.backbone.branch import Branch
-from piip_d2.modeling.backbone.feature_maps import STRIDES, FeatureMaps
+from piip_d2.modeling.backbone.feature_maps import STRIDES, FeatureMaps, StageFeatureMaps
 from piip_d2.modeling.backbone.interaction import build_interactions
-from piip_d2.modeling.backbone.merge import BranchMerge, LightBranchMerge
-from piip_d2.modeling.backbone.network import PIIPNetwork
+from piip_d2.modeling.backbone.merge import (
+    BranchMerge,
+    LightBranchMerge,
+    SingleConvBranchMerge,
+    UnmergedBranch,
+)
+from piip_d2.modeling.backbone.network import PIIPNetwork, check_block_indexes
 
-_MERGES: dict[str, type[BranchMerge] | type[LightBranchMerge]] = {
+_MERGES: dict[str, Callable[..., Any]] = {
     "conv": BranchMerge,
+    "single_conv": SingleConvBranchMerge,
     "light": LightBranchMerge,
+    "none": UnmergedBranch,
 }
 
 
@@ -39,7 +46,11 @@ def build_network_parts(
     num_interactions: int = 12,
     interaction_block_indexes: Sequence[Sequence[int]] | None = None,
     merge: str = "conv",
+    merge_dim: int | None = None,
+    merged_branches: Sequence[int] | None = None,
+    out_interactions: Sequence[int] | None = None,
     out_features: Sequence[str] = tuple(STRIDES),
+    feature_norm: str = "group",
     use_act_checkpoint: bool = False,
     **interaction_options: Any,
 ) -> dict[str, Any]:
@@ -52,8 +63,15 @@ def build_network_parts(
             stretches being the shorter ones.
         interaction_block_indexes: Instead of an even split: per branch, largest resolution first,
             the last block before each interaction.
-        merge: ``"conv"`` for :class:`BranchMerge`, ``"light"`` for :class:`LightBranchMerge`.
+        merge: ``"conv"`` for :class:`BranchMerge`, ``"single_conv"`` for
+            :class:`SingleConvBranchMerge`, ``"light"`` for :class:`LightBranchMerge`, ``"none"``
+            for one branch alone.
+        merge_dim: Channels of the merged map; None takes those of the lowest resolution.
+        merged_branches: The branches that are merged, by place in ``branches``; None for all.
+        out_interactions: Interactions behind which branches are merged too, each merge making a
+            feature map, as in the released convolutional models; None for the last merge alone.
         out_features: Names of the feature maps, see :class:`FeatureMaps`.
+        feature_norm: See :class:`FeatureMaps`.
         use_act_checkpoint: Recompute activations of interactions in the backward pass.
         **interaction_options: Arguments of :func:`build_interactions`.
 
@@ -63,34 +81,87 @@ def build_network_parts(
     Raises:
         ValueError: If the order is wrong or numbers do not fit together.
     """
-    if merge not in _MERGES:
-        raise ValueError(f"merge must be one of {sorted(_MERGES)}, got {merge!r}")
+    ascending = _ascending(branches)
+    indexes = _block_indexes(ascending, num_interactions, interaction_block_indexes)
+    stages = [list(blocks) for blocks in zip(*indexes, strict=True)]
+    dims = [_dims(ascending, blocks) for blocks in stages]
+    outputs = _output_interactions(out_interactions, len(stages))
+    merge_points = [stages[index] for index in outputs]
+    merge_points.append([branch.num_blocks - 1 for branch in ascending])
+    merges = _merges(ascending, merge_points, merge, merge_dim, merged_branches)
+    strides = [ascending[-1].stride_after(blocks[-1]) for blocks in merge_points]
+    return {
+        "branches": ascending,
+        "interaction_block_indexes": indexes,
+        "interactions": build_interactions(dims, **interaction_options),
+        "merge": merges[-1],
+        "stage_merges": dict(zip(outputs, merges[:-1], strict=True)),
+        "feature_maps": _feature_maps(merges, strides, out_features, feature_norm),
+        "use_act_checkpoint": use_act_checkpoint,
+    }
+
+
+def _ascending(branches: Sequence[Branch]) -> list[Branch]:
+    if not branches:
+        raise ValueError("a PIIP needs at least one branch, got none")
     sizes = [branch.img_size for branch in branches]
     if sizes != sorted(sizes, reverse=True):
         raise ValueError(
             f"branches must be given largest resolution first, got img_size {sizes}; "
             "reverse the list"
         )
-    ascending = list(branches)[::-1]
-    if interaction_block_indexes is None:
-        indexes = [_even_split(branch, num_interactions) for branch in ascending]
-    else:
-        indexes = [list(block_indexes) for block_indexes in interaction_block_indexes][::-1]
-    dims = [
-        [branch.channels_after(block) for branch, block in zip(ascending, blocks, strict=True)]
-        for blocks in zip(*indexes, strict=True)
+    return list(branches)[::-1]
+
+
+def _block_indexes(
+    ascending: Sequence[Branch], num_interactions: int, given: Sequence[Sequence[int]] | None
+) -> list[list[int]]:
+    if given is None:
+        return [_even_split(branch, num_interactions) for branch in ascending]
+    indexes = [list(block_indexes) for block_indexes in given][::-1]
+    check_block_indexes(ascending, indexes, len(indexes[-1]) if indexes else 0)
+    return indexes
+
+
+def _dims(ascending: Sequence[Branch], blocks: Sequence[int]) -> list[int]:
+    return [branch.channels_after(block) for branch, block in zip(ascending, blocks, strict=True)]
+
+
+def _merges(
+    ascending: Sequence[Branch],
+    merge_points: Sequence[Sequence[int]],
+    kind: str,
+    out_dim: int | None,
+    merged_branches: Sequence[int] | None,
+) -> list[Any]:
+    if kind not in _MERGES:
+        raise ValueError(f"merge must be one of {sorted(_MERGES)}, got {kind!r}")
+    merged = None
+    if merged_branches is not None:
+        merged = [len(ascending) - 1 - number for number in merged_branches]
+    return [
+        _MERGES[kind](_dims(ascending, blocks), out_dim=out_dim, merged=merged)
+        for blocks in merge_points
     ]
-    final_dims = [branch.channels_after(branch.num_blocks - 1) for branch in ascending]
-    merged = _MERGES[merge](final_dims)
-    stride = ascending[-1].stride_after(ascending[-1].num_blocks - 1) if ascending else 0
-    return {
-        "branches": ascending,
-        "interaction_block_indexes": indexes,
-        "interactions": build_interactions(dims, **interaction_options),
-        "merge": merged,
-        "feature_maps": FeatureMaps(merged.out_dim, stride, out_features),
-        "use_act_checkpoint": use_act_checkpoint,
-    }
+
+
+def _output_interactions(given: Sequence[int] | None, num_interactions: int) -> list[int]:
+    outputs = sorted(set(given or ()))
+    if outputs != list(given or ()) or not set(outputs) <= set(range(num_interactions)):
+        raise ValueError(
+            f"out_interactions must ascend within 0 to {num_interactions - 1}, the numbers of the "
+            f"interactions; got {list(given or ())}"
+        )
+    return outputs
+
+
+def _feature_maps(
+    merges: Sequence[Any], strides: Sequence[int], out_features: Sequence[str], norm: str
+) -> FeatureMaps | StageFeatureMaps:
+    widths = [merge.out_dim for merge in merges]
+    if len(merges) > 1:
+        return StageFeatureMaps(widths, strides, out_features, norm)
+    return FeatureMaps(widths[0], strides[0], out_features, norm)
 
 
 def _even_split(branch: Branch, num_interactions: int) -> list[int]:

@@ -14,19 +14,30 @@ from timm.layers import DropPath, trunc_normal_
 from torch import Tensor, nn
 
 from piip_d2.layers import ConvFFN, CrossAttention, DeformableCrossAttention, MSDeformAttn
+from piip_d2.modeling.backbone.directions import Exchange, exchanges
 
 _ATTENTION_KINDS = ("deformable", "regular")
 
 
 class InteractionStage(nn.Module):
-    """The exchange between all pairs of neighbouring branches at one depth.
+    """The exchanges between branches at one depth.
 
     Args:
-        units: One unit per pair of neighbours, lowest resolution first.
+        units: One unit per pair of branches.
+        pairs: The two branches (low, high) of every unit, in ascending order; by default the
+            neighbours (0, 1), (1, 2), ...
+
+    Raises:
+        ValueError: If there are not as many pairs as units.
     """
 
-    def __init__(self, units: Sequence[InteractionUnit]) -> None:
+    def __init__(
+        self, units: Sequence[InteractionUnit], pairs: Sequence[tuple[int, int]] | None = None
+    ) -> None:
         super().__init__()
+        self.pairs = [(low, low + 1) for low in range(len(units))] if pairs is None else list(pairs)
+        if len(self.pairs) != len(units):
+            raise ValueError(f"{len(units)} units need as many pairs, got {len(self.pairs)}")
         self.units = nn.ModuleList(units)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
@@ -44,26 +55,25 @@ class InteractionStage(nn.Module):
         Raises:
             ValueError: If the number of maps does not fit the units.
         """
-        if len(maps) != len(self.units) + 1:
-            raise ValueError(
-                f"{len(self.units)} units join {len(self.units) + 1} branches, got {len(maps)} maps"
-            )
+        count = max((high for _, high in self.pairs), default=0) + 1
+        if len(maps) != count:
+            raise ValueError(f"{len(self.units)} units join {count} branches, got {len(maps)} maps")
         maps = list(maps)
-        for index in reversed(range(len(self.units))):
-            maps[index], maps[index + 1] = self.units[index](maps[index], maps[index + 1])
+        for (low, high), unit in zip(reversed(self.pairs), reversed(self.units), strict=True):
+            maps[low], maps[high] = unit(maps[low], maps[high])
         return maps
 
 
 class InteractionUnit(nn.Module):
-    """The exchange between two neighbouring branches, in both directions at once.
+    """The exchange between two branches.
 
     Args:
-        high_to_low: Lets the low-resolution branch attend to the other.
-        low_to_high: Lets the high-resolution branch attend to the other.
+        high_to_low: Lets the low-resolution branch attend to the other; None for not.
+        low_to_high: Lets the high-resolution branch attend to the other; None for not.
     """
 
     def __init__(
-        self, high_to_low: CrossBranchAttention, low_to_high: CrossBranchAttention
+        self, high_to_low: CrossBranchAttention | None, low_to_high: CrossBranchAttention | None
     ) -> None:
         super().__init__()
         self.high_to_low = high_to_low
@@ -71,7 +81,9 @@ class InteractionUnit(nn.Module):
 
     def forward(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Maps (B, H, W, C) and (B, H', W', C') to the same shapes; both see the other's input."""
-        return self.high_to_low(low, high), self.low_to_high(high, low)
+        new_low = low if self.high_to_low is None else self.high_to_low(low, high)
+        new_high = high if self.low_to_high is None else self.low_to_high(high, low)
+        return new_low, new_high
 
 
 class CrossBranchAttention(nn.Module):
@@ -125,6 +137,7 @@ class CrossBranchAttention(nn.Module):
 def build_interactions(
     dims: Sequence[Sequence[int]],
     *,
+    directions: str = "adjacent",
     attention: str = "deformable",
     num_heads: int = 16,
     num_points: int = 4,
@@ -139,6 +152,7 @@ def build_interactions(
 
     Args:
         dims: Per interaction the channels of all branches there, lowest resolution first.
+        directions: Who attends to whom, see :func:`exchanges`.
         attention: ``"deformable"`` or ``"regular"`` (every position attends to every other).
         num_heads: Heads of the attention.
         num_points: Sampling points per head (deformable attention).
@@ -153,7 +167,8 @@ def build_interactions(
         One stage per interaction.
 
     Raises:
-        ValueError: If ``attention`` is unknown or the widths do not fit the heads.
+        ValueError: If ``attention`` or ``directions`` is unknown or the widths do not fit the
+            heads.
     """
     if attention not in _ATTENTION_KINDS:
         raise ValueError(f"attention must be one of {_ATTENTION_KINDS}, got {attention!r}")
@@ -169,21 +184,30 @@ def build_interactions(
         ffn_ratio=ffn_ratio,
         drop_path_rate=drop_path_rate,
     )
-    stages = [_build_stage(stage_dims, build_direction) for stage_dims in dims]
+    stages = [
+        _build_stage(stage_dims, exchanges(directions, len(stage_dims), number), build_direction)
+        for number, stage_dims in enumerate(dims)
+    ]
     for stage in stages:
         _init_weights(stage)
     return stages
 
 
 def _build_stage(
-    dims: Sequence[int], build_direction: Callable[[int, int], CrossBranchAttention]
+    dims: Sequence[int],
+    stage_exchanges: Sequence[Exchange],
+    build_direction: Callable[[int, int], CrossBranchAttention],
 ) -> InteractionStage:
-    return InteractionStage(
-        [
-            InteractionUnit(build_direction(low, high), build_direction(high, low))
-            for low, high in zip(dims[:-1], dims[1:], strict=True)
-        ]
-    )
+    units = []
+    for exchange in stage_exchanges:
+        low, high = dims[exchange.low], dims[exchange.high]
+        units.append(
+            InteractionUnit(
+                build_direction(low, high) if exchange.high_to_low else None,
+                build_direction(high, low) if exchange.low_to_high else None,
+            )
+        )
+    return InteractionStage(units, [(exchange.low, exchange.high) for exchange in stage_exchanges])
 
 
 def _build_direction(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -14,14 +14,28 @@ _NUM_GROUPS = 32
 
 
 class _Merge(nn.Module):
-    """Projects the map of every branch, resizes it to the finest grid, and adds them up."""
+    """Projects the maps of branches, resizes them to the finest grid, and adds them up.
 
-    def __init__(self, projections: Sequence[nn.Module], out_dim: int) -> None:
+    ``project`` makes the projection of a branch from its number, its channels and the common width.
+    """
+
+    def __init__(
+        self,
+        dims: Sequence[int],
+        out_dim: int | None,
+        merged: Sequence[int] | None,
+        project: Callable[[int, int, int], nn.Module],
+    ) -> None:
         super().__init__()
-        self.out_dim = out_dim
-        self.projections = nn.ModuleList(projections)
+        self.out_dim = dims[0] if out_dim is None else out_dim
+        self.num_branches = len(dims)
+        self.merged = _merged_branches(merged, len(dims))
+        _check_groups(self.out_dim)
+        self.projections = nn.ModuleList(
+            project(branch, dims[branch], self.out_dim) for branch in self.merged
+        )
         # 0-dimensional, since the recipe's weight decay spares vectors but not these.
-        self.weights = nn.ParameterList(nn.Parameter(torch.ones(())) for _ in projections)
+        self.weights = nn.ParameterList(nn.Parameter(torch.ones(())) for _ in self.merged)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Merges the maps of all branches.
@@ -30,18 +44,21 @@ class _Merge(nn.Module):
             maps: One (B, C, H, W) per branch, ascending in resolution.
 
         Returns:
-            (B, out_dim, H, W) on the grid of the last map.
+            (B, out_dim, H, W) on the grid of the last map, whether that is merged or not.
 
         Raises:
             ValueError: If the number of maps is not that of the branches.
         """
-        count = len(self.projections)
-        if len(maps) != count:
-            raise ValueError(f"the merge was built for {count} branches, got {len(maps)}")
+        if len(maps) != self.num_branches:
+            raise ValueError(
+                f"the merge was built for {self.num_branches} branches, got {len(maps)}"
+            )
         grid = maps[-1].shape[-2:]
         terms = [
-            weight * _resize(projection(x), grid)
-            for x, projection, weight in zip(maps, self.projections, self.weights, strict=True)
+            weight * _resize(projection(maps[branch]), grid)
+            for branch, projection, weight in zip(
+                self.merged, self.projections, self.weights, strict=True
+            )
         ]
         return functools.reduce(torch.add, terms)
 
@@ -49,20 +66,48 @@ class _Merge(nn.Module):
 class BranchMerge(_Merge):
     """Projects every branch with two 3x3 convolutions and adds them up on the finest grid.
 
-    This is the form of all released detection models.
+    This is the form of all released detection models of vision transformers.
 
     Args:
         dims: Channels of the branches, lowest resolution first.
         out_dim: Channels of the sum; those of the first branch if None.
+        merged: Numbers of the branches that are added up; all if None.
 
     Raises:
-        ValueError: If the channels do not fall into 32 groups.
+        ValueError: If the channels do not fall into 32 groups, or a branch is not there.
     """
 
-    def __init__(self, dims: Sequence[int], out_dim: int | None = None) -> None:
-        width = dims[0] if out_dim is None else out_dim
-        _check_groups(width)
-        super().__init__([_conv_projection(dim, width) for dim in dims], width)
+    def __init__(
+        self,
+        dims: Sequence[int],
+        out_dim: int | None = None,
+        merged: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(dims, out_dim, merged, _two_convs)
+
+
+class SingleConvBranchMerge(_Merge):
+    """Projects every branch but the first with one 3x3 convolution.
+
+    The form of the released models with convolutional branches.
+
+    Args:
+        dims: Channels of the branches, lowest resolution first.
+        out_dim: Channels of the sum; those of the first branch if None. The first branch is
+            only normalised where it has them already.
+        merged: Numbers of the branches that are added up; all if None.
+
+    Raises:
+        ValueError: If the channels do not fall into 32 groups, or a branch is not there.
+    """
+
+    def __init__(
+        self,
+        dims: Sequence[int],
+        out_dim: int | None = None,
+        merged: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(dims, out_dim, merged, _single_conv)
 
 
 class LightBranchMerge(_Merge):
@@ -74,20 +119,63 @@ class LightBranchMerge(_Merge):
         dims: Channels of the branches, lowest resolution first.
         out_dim: Channels of the sum; those of the first branch if None. The first branch is
             not projected where it has them already.
+        merged: Numbers of the branches that are added up; all if None.
 
     Raises:
-        ValueError: If the channels do not fall into 32 groups.
+        ValueError: If the channels do not fall into 32 groups, or a branch is not there.
     """
 
-    def __init__(self, dims: Sequence[int], out_dim: int | None = None) -> None:
-        width = dims[0] if out_dim is None else out_dim
-        for dim in (*dims, width):
-            _check_groups(dim)
-        projections = [
-            _linear_projection(dim, width, keep=index == 0 and dim == width)
-            for index, dim in enumerate(dims)
-        ]
-        super().__init__(projections, width)
+    def __init__(
+        self,
+        dims: Sequence[int],
+        out_dim: int | None = None,
+        merged: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(dims, out_dim, merged, _linear_projection)
+
+
+class UnmergedBranch(nn.Module):
+    """Passes on the map of the only branch, for networks that are no pyramid.
+
+    Args:
+        dims: Channels of that branch.
+        out_dim: None, or the same number.
+        merged: None, or that branch.
+
+    Raises:
+        ValueError: If there are more branches, or the channels are to change.
+    """
+
+    def __init__(
+        self,
+        dims: Sequence[int],
+        out_dim: int | None = None,
+        merged: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        if len(dims) != 1 or out_dim not in (None, dims[0]):
+            raise ValueError(
+                'merge="none" leaves the map of one single branch as it is; got branches of '
+                f"{list(dims)} channels and a width of {out_dim}: choose another merge"
+            )
+        self.out_dim = dims[0]
+        self.merged = _merged_branches(merged, 1)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Returns the only map (B, C, H, W) of ``maps``."""
+        (x,) = maps
+        return x
+
+
+def _merged_branches(merged: Sequence[int] | None, num_branches: int) -> list[int]:
+    if merged is None:
+        return list(range(num_branches))
+    if not merged or len(set(merged)) < len(merged) or not set(merged) <= set(range(num_branches)):
+        raise ValueError(
+            f"the merged branches must be different numbers from 0 to {num_branches - 1}, at "
+            f"least one; got {list(merged)}"
+        )
+    return sorted(merged)
 
 
 def _resize(x: Tensor, grid: Sequence[int]) -> Tensor:
@@ -103,17 +191,24 @@ def _resize(x: Tensor, grid: Sequence[int]) -> Tensor:
     return resized.to(x.dtype)
 
 
-def _conv_projection(dim: int, out_dim: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for width in (dim, out_dim):
-        conv = nn.Conv2d(width, out_dim, 3, padding=1, bias=False)
-        nn.init.normal_(conv.weight, std=(2.0 / (9 * out_dim)) ** 0.5)
-        layers += [conv, nn.GroupNorm(_NUM_GROUPS, out_dim), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers)
+def _two_convs(branch: int, dim: int, out_dim: int) -> nn.Sequential:
+    return nn.Sequential(*_conv_norm_act(dim, out_dim), *_conv_norm_act(out_dim, out_dim))
 
 
-def _linear_projection(dim: int, out_dim: int, *, keep: bool) -> nn.Sequential:
-    if keep:
+def _single_conv(branch: int, dim: int, out_dim: int) -> nn.Sequential:
+    layers = _conv_norm_act(dim, out_dim)
+    return nn.Sequential(*(layers[1:] if branch == 0 and dim == out_dim else layers))
+
+
+def _conv_norm_act(dim: int, out_dim: int) -> list[nn.Module]:
+    conv = nn.Conv2d(dim, out_dim, 3, padding=1, bias=False)
+    nn.init.normal_(conv.weight, std=(2.0 / (9 * out_dim)) ** 0.5)
+    return [conv, nn.GroupNorm(_NUM_GROUPS, out_dim), nn.ReLU(inplace=True)]
+
+
+def _linear_projection(branch: int, dim: int, out_dim: int) -> nn.Sequential:
+    _check_groups(dim)
+    if branch == 0 and dim == out_dim:
         return nn.Sequential(nn.GroupNorm(_NUM_GROUPS, dim))
     linear = nn.Conv2d(dim, out_dim, 1)
     trunc_normal_(linear.weight, std=0.02)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -11,7 +11,7 @@ import torch.utils.checkpoint
 from torch import Tensor, nn
 
 from piip_d2.modeling.backbone.branch import Branch
-from piip_d2.modeling.backbone.feature_maps import FeatureMaps
+from piip_d2.modeling.backbone.feature_maps import FeatureMaps, StageFeatureMaps
 from piip_d2.modeling.backbone.interaction import InteractionStage
 
 
@@ -28,7 +28,9 @@ class PIIPNetwork(nn.Module):
             behind the last interaction run after it.
         interactions: The exchanges.
         merge: From one map (B, C, H, W) per branch to one map.
-        feature_maps: From the merged map to a dict of maps, finest first.
+        feature_maps: From the merged map to a dict of maps, finest first; with ``stage_merges``
+            from all merged maps, in the order of depth.
+        stage_merges: Further merges, by the number of the interaction they follow.
         use_act_checkpoint: Recompute the interactions' activations in the backward pass.
 
     Raises:
@@ -42,17 +44,23 @@ class PIIPNetwork(nn.Module):
         interaction_block_indexes: Sequence[Sequence[int]],
         interactions: Sequence[InteractionStage],
         merge: nn.Module,
-        feature_maps: FeatureMaps,
+        feature_maps: FeatureMaps | StageFeatureMaps,
+        stage_merges: Mapping[int, nn.Module] | None = None,
         use_act_checkpoint: bool = False,
     ) -> None:
         super().__init__()
         _check_order(branches)
-        _check_block_indexes(branches, interaction_block_indexes, len(interactions))
+        check_block_indexes(branches, interaction_block_indexes, len(interactions))
         self.branches = nn.ModuleList(branches)
         self.interaction_block_indexes = [list(indexes) for indexes in interaction_block_indexes]
         self.interactions = nn.ModuleList(interactions)
         self.merge = merge
         self.feature_maps = feature_maps
+        stage_merges = stage_merges or {}
+        _check_stage_merges(stage_merges, len(interactions))
+        self.stage_merges = nn.ModuleDict(
+            {str(index): stage_merges[index] for index in sorted(stage_merges)}
+        )
         self.use_act_checkpoint = use_act_checkpoint
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -68,10 +76,14 @@ class PIIPNetwork(nn.Module):
             ValueError: If the images are too small for a branch.
         """
         maps = self._embed(images)
+        stages = []
         for index in range(len(self.interactions)):
             maps = self._interact(self._run_blocks(maps, index), index)
+            if str(index) in self.stage_merges:
+                stages.append(self.stage_merges[str(index)](_channels_first(maps)))
         maps = self._run_blocks(maps, len(self.interactions))
-        return self.feature_maps(self.merge([_channels_first(x) for x in maps]))
+        merged = self.merge(_channels_first(maps))
+        return self.feature_maps([*stages, merged] if stages else merged)
 
     def forward_intermediates(self, images: Tensor) -> dict[str, list[Tensor]]:
         """Computes the maps of all branches at the points of interest.
@@ -99,7 +111,7 @@ class PIIPNetwork(nn.Module):
         seen.setdefault("pre", maps)
         seen.setdefault("post", maps)
         seen["final"] = maps
-        return {name: [_channels_first(x) for x in maps] for name, maps in seen.items()}
+        return {name: _channels_first(maps) for name, maps in seen.items()}
 
     @property
     def _typed_branches(self) -> list[Branch]:
@@ -153,29 +165,19 @@ class PIIPNetwork(nn.Module):
         return self.interactions[index](maps)
 
 
-def _block_range(branch: Branch, indexes: Sequence[int], index: int) -> tuple[int, int]:
-    start = indexes[index - 1] + 1 if index > 0 else 0
-    stop = indexes[index] + 1 if index < len(indexes) else branch.num_blocks
-    return start, stop
-
-
-def _channels_first(x: Tensor) -> Tensor:
-    return x.permute(0, 3, 1, 2)
-
-
-def _check_order(branches: Sequence[Branch]) -> None:
-    if not branches:
-        raise ValueError("a PIIP needs at least one branch, got none")
-    sizes = [branch.img_size for branch in branches]
-    if sizes != sorted(sizes):
-        raise ValueError(
-            f"branches must ascend in resolution (smallest image first), got img_size {sizes}"
-        )
-
-
-def _check_block_indexes(
+def check_block_indexes(
     branches: Sequence[Branch], block_indexes: Sequence[Sequence[int]], num_interactions: int
 ) -> None:
+    """Checks where the blocks of every branch are interrupted by interactions.
+
+    Args:
+        branches: Ascending in resolution.
+        block_indexes: Per branch the last block before each interaction.
+        num_interactions: Number of interactions.
+
+    Raises:
+        ValueError: If they do not fit together.
+    """
     if len(block_indexes) != len(branches):
         raise ValueError(
             f"interaction_block_indexes must have one list for each of the {len(branches)} "
@@ -198,3 +200,31 @@ def _check_block_indexes(
                 f"branch {number} has {branch.num_blocks} blocks, so its block indexes must stay "
                 f"below that; got {list(indexes)}"
             )
+
+
+def _block_range(branch: Branch, indexes: Sequence[int], index: int) -> tuple[int, int]:
+    start = indexes[index - 1] + 1 if index > 0 else 0
+    stop = indexes[index] + 1 if index < len(indexes) else branch.num_blocks
+    return start, stop
+
+
+def _channels_first(maps: Sequence[Tensor]) -> list[Tensor]:
+    return [x.permute(0, 3, 1, 2) for x in maps]
+
+
+def _check_order(branches: Sequence[Branch]) -> None:
+    if not branches:
+        raise ValueError("a PIIP needs at least one branch, got none")
+    sizes = [branch.img_size for branch in branches]
+    if sizes != sorted(sizes):
+        raise ValueError(
+            f"branches must ascend in resolution (smallest image first), got img_size {sizes}"
+        )
+
+
+def _check_stage_merges(merges: Mapping[int, nn.Module], num_interactions: int) -> None:
+    unknown = [index for index in merges if not 0 <= index < num_interactions]
+    if unknown:
+        raise ValueError(
+            f"maps can be merged after the interactions 0 to {num_interactions - 1}, got {unknown}"
+        )

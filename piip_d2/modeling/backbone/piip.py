@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from detectron2.config import CfgNode, configurable
@@ -12,7 +12,7 @@ from torch import nn
 
 from piip_d2.modeling.backbone.branch import Branch
 from piip_d2.modeling.backbone.build import build_network_parts
-from piip_d2.modeling.backbone.feature_maps import FeatureMaps
+from piip_d2.modeling.backbone.feature_maps import FeatureMaps, StageFeatureMaps
 from piip_d2.modeling.backbone.interaction import InteractionStage
 from piip_d2.modeling.backbone.network import PIIPNetwork
 from piip_d2.modeling.backbone.presets import build_vit_branch
@@ -23,11 +23,12 @@ class PIIP(PIIPNetwork, Backbone):
     """:class:`PIIPNetwork` with what Detectron2 asks of a backbone; the same parameters.
 
     Args:
-        branches: See :class:`PIIPNetwork`, like the next four and the last.
+        branches: See :class:`PIIPNetwork`, like the next five and the last.
         interaction_block_indexes: See there.
         interactions: See there.
         merge: See there.
         feature_maps: See there.
+        stage_merges: See there.
         size_divisibility: Images are padded to multiples of this many pixels. The released
             models use 224, which makes most of their pyramids come out even.
         square_size: Images are padded to squares of this side in pixels; 0 for no square.
@@ -45,7 +46,8 @@ class PIIP(PIIPNetwork, Backbone):
         interaction_block_indexes: Sequence[Sequence[int]],
         interactions: Sequence[InteractionStage],
         merge: nn.Module,
-        feature_maps: FeatureMaps,
+        feature_maps: FeatureMaps | StageFeatureMaps,
+        stage_merges: Mapping[int, nn.Module] | None = None,
         size_divisibility: int = 32,
         square_size: int = 0,
         use_act_checkpoint: bool = False,
@@ -56,6 +58,7 @@ class PIIP(PIIPNetwork, Backbone):
             interactions=interactions,
             merge=merge,
             feature_maps=feature_maps,
+            stage_merges=stage_merges,
             use_act_checkpoint=use_act_checkpoint,
         )
         coarsest = max(feature_maps.strides.values())
@@ -118,7 +121,7 @@ class PIIP(PIIPNetwork, Backbone):
     def output_shape(self) -> dict[str, ShapeSpec]:
         """Channels and strides of the feature maps, by name."""
         return {
-            name: ShapeSpec(channels=self.feature_maps.dim, stride=stride)
+            name: ShapeSpec(channels=self.feature_maps.channels[name], stride=stride)
             for name, stride in self.feature_maps.strides.items()
         }
 

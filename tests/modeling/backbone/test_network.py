@@ -50,6 +50,9 @@ def make_network(count: int, **options: Any) -> PIIPNetwork:
         {"num_interactions": 0},
         {"num_interactions": 4},
         {"out_features": ["res3", "res4", "res5"]},
+        {"merge": "single_conv", "out_interactions": [0], "out_features": ["res3", "res4"]},
+        {"directions": "alternating"},
+        {"directions": "all_pairs"},
     ],
     ids=str,
 )
@@ -181,10 +184,45 @@ def test_network_messages(changes: dict[str, Any], message: str) -> None:
         build_with(**changes)
 
 
+def test_maps_from_other_depths() -> None:
+    """Merges behind chosen interactions read the maps as they are there."""
+    network = make_network(2, num_interactions=4, merge="single_conv", out_interactions=[0, 1, 2])
+    images = torch.randn(1, 3, 128, 128)
+    network.eval()
+    seen = network.forward_intermediates(images)
+    outputs = network(images)
+    expected = network.stage_merges["0"](seen["post"])
+    torch.testing.assert_close(network.feature_maps.maps["res2"](expected), outputs["res2"])
+    torch.testing.assert_close(
+        network.feature_maps.maps["res5"](network.merge(seen["final"])), outputs["res5"]
+    )
+
+
+def test_plain_network() -> None:
+    """One branch, nothing to exchange and nothing to merge: a simple feature pyramid."""
+    network = make_network(1, num_interactions=0, merge="none", feature_norm="layer")
+    images = torch.randn(1, 3, 64, 64)
+    (branch,) = network.branches
+    expected = branch.forward_blocks(branch.embed(images), 0, 4).permute(0, 3, 1, 2)
+    torch.testing.assert_close(network(images)["res4"], expected)
+    assert not list(network.merge.parameters())
+
+
+def test_stage_merges_need_an_interaction() -> None:
+    with pytest.raises(ValueError, match=r"after the interactions 0 to 1, got \[2\]"):
+        build_with(stage_merges={2: nn.Identity()})
+
+
 def test_builder_messages() -> None:
+    with pytest.raises(ValueError, match=r"out_interactions must ascend within 0 to 1.*\[2\]"):
+        build_network(make_branches(2), num_interactions=2, out_interactions=[2])
+    with pytest.raises(ValueError, match="branch 1 has 4 blocks"):
+        build_network(make_branches(2), interaction_block_indexes=[[4], [3]])
+    with pytest.raises(ValueError, match="at least one branch"):
+        build_network([])
     with pytest.raises(ValueError, match=r"largest resolution first.*reverse the list"):
         build_network(make_branches(2)[::-1])
     with pytest.raises(ValueError, match="num_interactions must be from 0 to 4"):
         build_network(make_branches(2), num_interactions=5)
     with pytest.raises(ValueError, match="merge must be one of"):
-        build_network(make_branches(2), merge="sum")
+        build_network(make_branches(2), num_interactions=2, merge="sum")

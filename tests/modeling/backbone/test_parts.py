@@ -16,6 +16,9 @@ from piip_d2.modeling.backbone import (
     InteractionStage,
     LightBranchMerge,
     PatchEmbed,
+    SingleConvBranchMerge,
+    StageFeatureMaps,
+    UnmergedBranch,
     ViTBranch,
     build_interactions,
     build_vit_branch,
@@ -159,7 +162,7 @@ def test_interaction_messages() -> None:
     assert isinstance(build_interactions([[16]])[0], InteractionStage)
 
 
-@pytest.mark.parametrize("merge_type", [BranchMerge, LightBranchMerge])
+@pytest.mark.parametrize("merge_type", [BranchMerge, SingleConvBranchMerge, LightBranchMerge])
 def test_merge_is_the_weighted_sum(merge_type: type[nn.Module]) -> None:
     merge = merge_type([64, 32])
     maps = [torch.randn(2, 64, 3, 4), torch.randn(2, 32, 3, 4)]
@@ -176,7 +179,37 @@ def test_merge_takes_the_last_grid() -> None:
     assert merge(maps).shape == (1, 64, 5, 7)
 
 
+@pytest.mark.parametrize("merge_type", [BranchMerge, SingleConvBranchMerge, LightBranchMerge])
+def test_merge_of_some_branches(merge_type: type[nn.Module]) -> None:
+    """The others are not read, but the last still sets the grid."""
+    merge = merge_type([64, 32, 32], merged=[1])
+    maps = [torch.randn(1, 64, 2, 3), torch.randn(1, 32, 3, 4), torch.randn(1, 32, 5, 7)]
+    output = merge(maps)
+    assert output.shape == (1, 64, 5, 7)
+    assert len(merge.projections) == len(merge.weights) == 1
+    others = [maps[0] + 1, maps[1], maps[2] + 1]
+    torch.testing.assert_close(merge(others), output)
+
+
+def test_merge_width_can_be_chosen() -> None:
+    merge = SingleConvBranchMerge([32, 64], out_dim=64)
+    assert merge([torch.randn(1, 32, 2, 2), torch.randn(1, 64, 4, 4)]).shape == (1, 64, 4, 4)
+    # Only a first branch of the common width goes without a convolution.
+    assert [type(projection[0]) for projection in merge.projections] == [nn.Conv2d, nn.Conv2d]
+    narrow = SingleConvBranchMerge([32, 64]).projections
+    assert [type(projection[0]) for projection in narrow] == [nn.GroupNorm, nn.Conv2d]
+
+
+def test_unmerged_branch_passes_its_map_on() -> None:
+    x = torch.randn(1, 20, 2, 2)
+    assert UnmergedBranch([20])([x]) is x
+    with pytest.raises(ValueError, match="one single branch.*got branches of \\[20, 10\\]"):
+        UnmergedBranch([20, 10])
+
+
 def test_merge_messages() -> None:
+    with pytest.raises(ValueError, match=r"different numbers from 0 to 1.*got \[2\]"):
+        BranchMerge([32, 32], merged=[2])
     with pytest.raises(ValueError, match="multiple of 32"):
         BranchMerge([48, 32])
     with pytest.raises(ValueError, match="built for 1 branches, got 2"):
@@ -194,7 +227,36 @@ def test_feature_maps_have_the_promised_strides(in_stride: int, side: int) -> No
     }
 
 
+def test_stage_feature_maps_scale_each_map_by_itself() -> None:
+    maps = StageFeatureMaps([32, 64, 96, 128], [4, 16, 16, 32])
+    merged = [
+        torch.randn(1, dim, 128 // stride, 128 // stride)
+        for dim, stride in ((32, 4), (64, 16), (96, 16), (128, 32))
+    ]
+    outputs = maps(merged)
+    assert {name: tuple(x.shape[1:]) for name, x in outputs.items()} == {
+        "res2": (32, 32, 32),
+        "res3": (64, 16, 16),
+        "res4": (96, 8, 8),
+        "res5": (128, 4, 4),
+    }
+    assert outputs["res2"] is merged[0]
+    assert list(maps.channels.values()) == [32, 64, 96, 128]
+    with pytest.raises(ValueError, match="need one merged map each, got 2"):
+        StageFeatureMaps([32, 64], [4, 8])
+
+
+def test_norm_of_feature_maps() -> None:
+    # A layer norm takes any number of channels and looks at one cell at a time.
+    maps = FeatureMaps(20, 16, norm="layer").maps["res2"]
+    x = torch.randn(1, 20, 3, 3)
+    expected = nn.functional.layer_norm(x.permute(0, 2, 3, 1), (20,), eps=1e-6).permute(0, 3, 1, 2)
+    torch.testing.assert_close(maps[1](x), expected, atol=1e-5, rtol=1e-5)
+
+
 def test_feature_maps_messages() -> None:
+    with pytest.raises(ValueError, match="norm must be one of"):
+        FeatureMaps(32, norm="batch")
     with pytest.raises(ValueError, match="in this order"):
         FeatureMaps(32, 16, ["res3", "res2"])
     with pytest.raises(ValueError, match="cannot be made from the merged map of stride 32"):
