@@ -1,14 +1,34 @@
-"""Renames the keys of a state dict by a table of patterns."""
+"""Renames the keys of a state dict by tables of patterns."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from torch import Tensor
 
 Replacement = str | Callable[[re.Match[str]], str]
-Rule = tuple[str, Replacement]
+Rule = tuple[str | re.Pattern[str], Replacement]
+Pair = tuple[str, str]
+"""The beginnings of two names for the same weights; ``*`` stands for a number in both."""
+
+
+def rules_of(pairs: Iterable[Pair]) -> list[Rule]:
+    """Makes rules that replace the first beginning of every pair by the second.
+
+    Args:
+        pairs: Pairs whose names end where a part of a key ends, the longer ones first where one
+            begins like another.
+
+    Returns:
+        Rules for :func:`rename_keys`.
+    """
+    return [(_pattern(before), _template(after)) for before, after in pairs]
+
+
+def turned(pairs: Iterable[Pair]) -> list[Pair]:
+    """Returns the pairs of the way back."""
+    return [(after, before) for before, after in pairs]
 
 
 def rename_keys(state_dict: Mapping[str, Tensor], rules: Sequence[Rule]) -> dict[str, Tensor]:
@@ -26,11 +46,10 @@ def rename_keys(state_dict: Mapping[str, Tensor], rules: Sequence[Rule]) -> dict
         KeyError: If a key fits no rule; all such keys are named.
         ValueError: If two keys get the same name.
     """
-    compiled = [(re.compile(pattern), replacement) for pattern, replacement in rules]
     renamed: dict[str, Tensor] = {}
     unknown = []
     for key, tensor in state_dict.items():
-        name = _first_match(key, compiled)
+        name = first_match(key, rules)
         if name is None:
             unknown.append(key)
         elif name in renamed:
@@ -45,8 +64,21 @@ def rename_keys(state_dict: Mapping[str, Tensor], rules: Sequence[Rule]) -> dict
     return renamed
 
 
-def _first_match(key: str, rules: Sequence[tuple[re.Pattern[str], Replacement]]) -> str | None:
+def first_match(key: str, rules: Sequence[Rule]) -> str | None:
+    """Returns the name that the first fitting rule gives a key, or None if none fits."""
     for pattern, replacement in rules:
-        if pattern.match(key):
-            return pattern.sub(replacement, key, count=1)
+        match = re.match(pattern, key)
+        if match:
+            new = match.expand(replacement) if isinstance(replacement, str) else replacement(match)
+            return new + key[match.end() :]
     return None
+
+
+def _pattern(name: str) -> re.Pattern[str]:
+    return re.compile(re.escape(name).replace(r"\*", r"(\d+)") + r"(?=\.|$)")
+
+
+def _template(name: str) -> str:
+    pieces = name.split("*")
+    filled = [f"{piece}\\g<{number}>" for number, piece in enumerate(pieces[:-1], start=1)]
+    return "".join([*filled, pieces[-1]])

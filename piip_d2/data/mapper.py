@@ -127,6 +127,7 @@ class PIIPDatasetMapper(DatasetMapper):
                     _with_run_lengths(entry, dataset_dict["height"], dataset_dict["width"])
                     for entry in objects
                 ]
+        objects = [_with_floats(entry) for entry in objects]
         # Run lengths have no polygon: one of them makes bit masks of all masks of the image.
         has_run_lengths = any(isinstance(entry.get("segmentation"), dict) for entry in objects)
         mask_format = "bitmask" if has_run_lengths else self.instance_mask_format
@@ -159,6 +160,16 @@ def _with_masks(objects: list[dict[str, Any]], file_name: str) -> list[dict[str,
             "or set dataloader.train.mapper.use_instance_mask=False"
         )
     return masked
+
+
+def _with_floats(entry: dict[str, Any]) -> dict[str, Any]:
+    """Returns the object with coordinates that transforms need not round."""
+    # Detectron2 keeps the type of the numbers: whole ones would lose their fraction at every step.
+    exact = {**entry, "bbox": [float(value) for value in entry["bbox"]]}
+    polygons = entry.get("segmentation")
+    if isinstance(polygons, list):
+        exact["segmentation"] = [[float(value) for value in polygon] for polygon in polygons]
+    return exact
 
 
 def _no_masks(image_shape: tuple[int, int], mask_format: str) -> PolygonMasks | BitMasks:

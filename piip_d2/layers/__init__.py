@@ -10,6 +10,8 @@ from piip_d2.layers.conv_ffn import ConvFFN
 from piip_d2.layers.cross_attention import CrossAttention, DeformableCrossAttention
 from piip_d2.layers.ms_deform_attn import MSDeformAttn
 from piip_d2.layers.reference_points import make_reference_points
+from piip_d2.layers.relative_position_attention import RelativePositionAttention
+from piip_d2.layers.rms_norm import RMSNorm
 from piip_d2.layers.window_attention import WindowAttention
 
 __all__ = [
@@ -17,6 +19,8 @@ __all__ = [
     "CrossAttention",
     "DeformableCrossAttention",
     "MSDeformAttn",
+    "RMSNorm",
+    "RelativePositionAttention",
     "WindowAttention",
     "make_reference_points",
 ]

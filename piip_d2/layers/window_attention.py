@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -22,6 +25,9 @@ class WindowAttention(nn.Module):
         qkv_bias: Whether query, key and value have a bias.
         window_size: Side of a window in cells, or None to attend to the whole map.
         window_padding: ``"before_qkv"`` or ``"after_qkv"``, see above.
+        qk_norm: Makes a norm of so many channels, for the query and the key of all heads together
+            (QK-norm, https://arxiv.org/abs/2302.05442, but before the split into heads, as in
+            InternViT-6B, https://arxiv.org/abs/2312.14238); None for none.
 
     Raises:
         ValueError: If the heads do not divide the channels, the window is smaller than 1 or
@@ -36,6 +42,7 @@ class WindowAttention(nn.Module):
         qkv_bias: bool = True,
         window_size: int | None = None,
         window_padding: str = "before_qkv",
+        qk_norm: Callable[[int], nn.Module] | None = None,
     ) -> None:
         super().__init__()
         if embed_dim % num_heads:
@@ -54,28 +61,46 @@ class WindowAttention(nn.Module):
         self.window_size = window_size
         self.window_padding = window_padding
         self.qkv = nn.Linear(embed_dim, 3 * embed_dim, bias=qkv_bias)
+        self.q_norm = None if qk_norm is None else qk_norm(embed_dim)
+        self.k_norm = None if qk_norm is None else qk_norm(embed_dim)
         self.proj = nn.Linear(embed_dim, embed_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, H, W, C) to (B, H, W, C)."""
         height, width = x.shape[1:3]
         if self.window_size is None:
-            return self.proj(self._attend(self.qkv(x)))
+            return self.proj(self._attend(self._project(x)))
         if self.window_padding == "before_qkv":
-            qkv = self.qkv(_fill_up(x, self.window_size))
+            qkv = self._project(_fill_up(x, self.window_size))
         else:
-            qkv = _fill_up(self.qkv(x), self.window_size)
+            qkv = _fill_up(self._project(x), self.window_size)
         filled_height, filled_width = qkv.shape[1:3]
         windows = self._attend(_split_windows(qkv, self.window_size))
         x = _join_windows(windows, self.window_size, filled_height, filled_width)
         return self.proj(x[:, :height, :width])
+
+    def _project(self, x: Tensor) -> Tensor:
+        """Query, key and value (..., 3C) of cells (..., C)."""
+        qkv = self.qkv(x)
+        if self.q_norm is None or self.k_norm is None:
+            return qkv
+        query, key, value = qkv.chunk(3, dim=-1)
+        # Under autocast, norms give 32 bits where the attention takes what the projection gave.
+        query, key = self.q_norm(query).to(qkv.dtype), self.k_norm(key).to(qkv.dtype)
+        return torch.cat([query, key, value], dim=-1)
+
+    def _logit_bias(self) -> Tensor | None:
+        """What is added to the logits, of a shape that spreads to (N, M, H * W, H * W)."""
+        return None
 
     def _attend(self, qkv: Tensor) -> Tensor:
         """Attention within each (H, W) map of ``qkv`` (N, H, W, 3C); returns (N, H, W, C)."""
         count, height, width, channels = qkv.shape
         qkv = qkv.reshape(count, height * width, 3, self.num_heads, -1)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        x = F.scaled_dot_product_attention(query, key, value)
+        bias = self._logit_bias()
+        bias = None if bias is None else bias.to(query.dtype)
+        x = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         return x.transpose(1, 2).reshape(count, height, width, channels // 3)
 
 

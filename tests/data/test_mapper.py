@@ -82,6 +82,18 @@ def test_evaluation_sample(entry: dict[str, Any]):
     assert (sample["height"], sample["width"]) == (24, 40)
 
 
+def test_whole_numbers_are_not_rounded(entry: dict[str, Any]):
+    box, corners = [5, 5, 15, 11], [5, 5, 20, 5, 20, 16, 5, 16]
+    entry["annotations"] = [_object(box, 0, [corners])]
+    # From 40 x 24 to 3 / 4 of it, and back.
+    steps = [T.Resize((18, 30)), T.Resize((24, 40))]
+    instances = PIIPDatasetMapper(True, augmentations=steps, use_instance_mask=True)(entry)[
+        "instances"
+    ]
+    assert instances.gt_boxes.tensor[0].tolist() == [5, 5, 20, 16]
+    assert instances.gt_masks.polygons[0][0].tolist() == corners
+
+
 def test_usable_through_lazy_config(entry: dict[str, Any]):
     config = L(PIIPDatasetMapper)(
         is_train=True,

@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": set(),
     "modeling": {"config", "layers", "ops"},
     "checkpoint": {"modeling", "layers"},
+    "analysis": {"layers", "modeling", "ops"},
     "data": set(),
     "solver": set(),
     "engine": {"checkpoint", "data", "ops", "solver"},
