@@ -9,15 +9,20 @@ def add_piip_config(cfg: CfgNode) -> None:
     """Adds ``MODEL.PIIP`` to a configuration made by ``detectron2.config.get_cfg``.
 
     With ``MODEL.BACKBONE.NAME`` set to ``"PIIP"`` or ``"PIIPFPN"``, ``build_backbone(cfg)`` then
-    builds the network. Lists are largest resolution first. The defaults are PIIP-TSB
+    builds the network. Lists are largest resolution first; an empty list stands for the default
+    of :func:`piip_d2.modeling.backbone.build_network_parts`. The defaults are PIIP-TSB
     1120/896/448.
     """
     piip = CfgNode()
+    # Names in piip_d2.modeling.backbone.BRANCH_PRESETS.
     piip.BRANCHES = ["vit_tiny", "vit_small", "vit_base"]
     piip.IMG_SIZES = [1120, 896, 448]
-    piip.WINDOW_SIZES = [14, 14, 14]  # 0 stands for global attention
+    # 0 stands for global attention, and for a ConvNeXt, which knows no windows.
+    piip.WINDOW_SIZES = [14, 14, 14]
     piip.DROP_PATH_RATES = [0.05, 0.05, 0.15]
     piip.NUM_INTERACTIONS = 12
+    piip.INTERACTION_BLOCK_INDEXES = []
+    piip.DIRECTIONS = "adjacent"
     piip.ATTENTION = "deformable"
     piip.NUM_HEADS = 16
     piip.NUM_POINTS = 4
@@ -27,6 +32,9 @@ def add_piip_config(cfg: CfgNode) -> None:
     piip.FFN_RATIO = 0.25
     piip.INTERACTION_DROP_PATH_RATE = 0.4
     piip.MERGE = "conv"
+    piip.MERGED_BRANCHES = []
+    piip.OUT_INTERACTIONS = []
+    piip.FEATURE_NORM = "group"
     piip.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
     piip.SIZE_DIVISIBILITY = 224
     piip.SQUARE_SIZE = 0  # 0 pads to no square

@@ -3,7 +3,7 @@
 Paper: https://arxiv.org/abs/2406.04330. The rule is that of the released recipe, which numbers the
 layers of all branches on one scale of ``num_layers + 2`` steps:
 
-* 0: patch and position embeddings of every branch;
+* 0: patch, position and time embeddings of every branch, and their norm;
 * ``1 ... num_layers``: the blocks; a branch with fewer blocks takes longer strides along the scale;
 * ``num_layers + 1``: all else (interactions, merge, feature maps, neck, heads), at the full rate.
 
@@ -30,7 +30,17 @@ logger = logging.getLogger(__name__)
 # with a neck of their own, and at "branches" in the bare network.
 _BRANCH_PARAMETER = re.compile(r"(?:^|\.)branches\.(?P<branch>\d+)\.(?P<rest>.+)$")
 _BLOCK_PARAMETER = re.compile(r"blocks\.(?P<block>\d+)\.")
-_EMBEDDINGS = frozenset({"patch_embed", "pos_embed", "cls_token", "mask_token"})
+_EMBEDDINGS = frozenset(
+    {
+        "patch_embed",
+        "pos_embed",
+        "temporal_embed",
+        "embed_norm",
+        "norm_pre",
+        "cls_token",
+        "mask_token",
+    }
+)
 
 
 def get_piip_param_groups(

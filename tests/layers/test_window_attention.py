@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from piip_d2.layers import WindowAttention
+from piip_d2.layers import RMSNorm, WindowAttention
 
 
 def plain_attention(module: WindowAttention, x: Tensor, crop: tuple[int, int]) -> Tensor:
@@ -60,6 +63,39 @@ def test_after_qkv_filled_cells_have_zero_keys_and_values() -> None:
     logit = (query @ key) * 2**-0.5
     share = logit.exp() / (logit.exp() + 3)
     torch.testing.assert_close(module(x)[0, 0, 0], module.proj(share * value))
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm, RMSNorm])
+@pytest.mark.parametrize("window_size", [None, 2])
+def test_qk_norm(norm: Callable[..., nn.Module], window_size: int | None) -> None:
+    """Query and key of all heads together are normalised, then split into heads."""
+    qk_norm = partial(norm, eps=1e-6)
+    module = WindowAttention(8, 2, window_size=window_size, qk_norm=qk_norm).double()
+    for parameter in module.parameters():
+        nn.init.normal_(parameter)
+    x = torch.randn(1, 2, 2, 8, dtype=torch.float64)
+    query, key, value = module.qkv(x.reshape(4, 8)).chunk(3, dim=1)
+    normed = []
+    for features, module_norm in ((query, module.q_norm), (key, module.k_norm)):
+        centred = features - features.mean(1, keepdim=True) if norm is nn.LayerNorm else features
+        scale = (centred.square().mean(1, keepdim=True) + 1e-6).rsqrt()
+        normed.append(centred * scale * module_norm.weight + getattr(module_norm, "bias", 0))
+    heads = []
+    for part in (slice(0, 4), slice(4, 8)):
+        weights = (normed[0][:, part] @ normed[1][:, part].T / 2).softmax(dim=1)
+        heads.append(weights @ value[:, part])
+    expected = module.proj(torch.cat(heads, dim=1))
+    torch.testing.assert_close(module(x).reshape(4, 8), expected)
+
+
+def test_qk_norm_under_autocast() -> None:
+    """Norms give 32 bits there, which must not meet a value of 16 bits in the attention."""
+    module = WindowAttention(64, 2, window_size=4, qk_norm=partial(RMSNorm, eps=1e-6))
+    x = torch.randn(1, 6, 5, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = module(x)
+    assert output.dtype == torch.bfloat16
+    torch.testing.assert_close(output.float(), module(x), atol=0.03, rtol=0.03)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,9 @@ import torch
 from torch import nn
 
 from piip_d2.modeling.backbone import build_network, build_vit_branch
+from piip_d2.modeling.backbone.beit import BEiTBranch
+from piip_d2.modeling.backbone.convnext import ConvNeXtBranch
+from piip_d2.modeling.backbone.uniperceiver import UniPerceiverBranch
 from piip_d2.solver import get_piip_param_groups
 
 LR = 1e-4
@@ -118,6 +121,53 @@ def test_group_sizes_of_the_released_tsb() -> None:
     groups = get_piip_param_groups(model, base_lr=LR)
     sizes = {g["name"]: (len(g["params"]), sum(p.numel() for p in g["params"])) for g in groups}
     assert sizes == expected
+
+
+def make_families() -> nn.Module:
+    """Uni-Perceiver, BEiT and a ConvNeXt, two blocks or stages each."""
+    sizes = {"embed_dim": 32, "depth": 2, "num_heads": 2}
+    with torch.device("meta"):
+        branches = [
+            UniPerceiverBranch(img_size=64, **sizes),
+            BEiTBranch(img_size=64, window_size=2, **sizes),
+            ConvNeXtBranch(img_size=64, depths=[1, 1], dims=[32, 32]),
+        ]
+        model = nn.Module()
+        model.branches = nn.ModuleList(branches)
+    return model
+
+
+def test_layers_of_the_families() -> None:
+    model = make_families()
+    scales = scale_by_name(model, get_piip_param_groups(model, base_lr=LR, layer_decay=0.5))
+    layers = {name: 3 + math.log2(scale) for name, scale in scales.items()}
+    for name, layer in layers.items():
+        if name.startswith("branches.2."):
+            expected = 3
+        elif ".blocks." in name:
+            expected = int(name.split(".")[3]) + 1
+        else:
+            expected = 0
+        assert layer == expected, name
+    # What stands in front of the blocks, whatever the family calls it.
+    assert {name for name, layer in layers.items() if layer == 0} == {
+        "branches.0.pos_embed",
+        "branches.0.temporal_embed",
+        "branches.0.embed_norm.weight",
+        "branches.0.embed_norm.bias",
+        *(f"branches.{b}.patch_embed.proj.{part}" for b in (0, 1) for part in ("weight", "bias")),
+    }
+
+
+def test_tables_of_the_families_are_decayed_and_their_vectors_are_not() -> None:
+    model = make_families()
+    decays = decay_by_name(model, get_piip_param_groups(model, base_lr=LR))
+    root = "branches.1.blocks.1."
+    assert decays[root + "attn.relative_position_bias_table"] == 0.05
+    assert decays["branches.0.temporal_embed"] == 0.05
+    assert decays[root + "attn.q_bias"] == 0.0
+    assert decays["branches.0.blocks.1.ls1.gamma"] == 0.0
+    assert decays["branches.0.embed_norm.weight"] == 0.0
 
 
 def test_fractional_strides_are_rounded_down() -> None:

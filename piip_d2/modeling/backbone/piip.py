@@ -15,7 +15,7 @@ from piip_d2.modeling.backbone.build import build_network_parts
 from piip_d2.modeling.backbone.feature_maps import FeatureMaps, StageFeatureMaps
 from piip_d2.modeling.backbone.interaction import InteractionStage
 from piip_d2.modeling.backbone.network import PIIPNetwork
-from piip_d2.modeling.backbone.presets import build_vit_branch
+from piip_d2.modeling.backbone.presets import build_branch
 
 
 @BACKBONE_REGISTRY.register()
@@ -83,12 +83,12 @@ class PIIP(PIIPNetwork, Backbone):
         if len(set(lengths.values())) > 1:
             raise ValueError(f"these lists need one entry per branch each, got lengths {lengths}")
         branches = [
-            build_vit_branch(
+            build_branch(
                 preset,
                 img_size=img_size,
-                window_size=window_size or None,
                 drop_path_rate=drop_path_rate,
                 use_act_checkpoint=piip.USE_ACT_CHECKPOINT,
+                **({"window_size": window_size} if window_size else {}),
             )
             for preset, img_size, window_size, drop_path_rate in zip(
                 piip.BRANCHES,
@@ -102,6 +102,8 @@ class PIIP(PIIPNetwork, Backbone):
             **build_network_parts(
                 branches,
                 num_interactions=piip.NUM_INTERACTIONS,
+                interaction_block_indexes=piip.INTERACTION_BLOCK_INDEXES or None,
+                directions=piip.DIRECTIONS,
                 attention=piip.ATTENTION,
                 num_heads=piip.NUM_HEADS,
                 num_points=piip.NUM_POINTS,
@@ -111,6 +113,9 @@ class PIIP(PIIPNetwork, Backbone):
                 ffn_ratio=piip.FFN_RATIO,
                 drop_path_rate=piip.INTERACTION_DROP_PATH_RATE,
                 merge=piip.MERGE,
+                merged_branches=piip.MERGED_BRANCHES or None,
+                out_interactions=piip.OUT_INTERACTIONS or None,
+                feature_norm=piip.FEATURE_NORM,
                 out_features=piip.OUT_FEATURES,
                 use_act_checkpoint=piip.USE_ACT_CHECKPOINT,
             ),

@@ -68,6 +68,29 @@ def test_default_yacs_model_is_tsb() -> None:
     assert sum(p.numel() for p in backbone.parameters()) == 175_043_715
 
 
+def test_other_families_by_yacs_keys() -> None:
+    """ConvNeXt, Uni-Perceiver and BEiT side by side, merged behind four interactions."""
+    cfg = yacs_config("PIIP")
+    cfg.MODEL.PIIP.BRANCHES = ["convnext_tiny", "uniperceiver_base", "beitv2_base"]
+    cfg.MODEL.PIIP.WINDOW_SIZES = [0, 14, 14]
+    cfg.MODEL.PIIP.INTERACTION_BLOCK_INDEXES = [[2, 6, 16, 20], [2, 5, 8, 11], [2, 5, 8, 11]]
+    cfg.MODEL.PIIP.OUT_INTERACTIONS = [0, 1, 2]
+    cfg.MODEL.PIIP.MERGE = "single_conv"
+    cfg.MODEL.PIIP.MERGED_BRANCHES = [0, 2]
+    cfg.MODEL.PIIP.DIRECTIONS = "all_pairs"
+    with torch.device("meta"):
+        backbone = build_backbone(cfg)
+    assert {name: spec.stride for name, spec in backbone.output_shape().items()} == {
+        "res2": 4,
+        "res3": 8,
+        "res4": 16,
+        "res5": 32,
+    }
+    assert backbone.merge.merged == [0, 2]
+    assert backbone.interactions[0].pairs == [(0, 1), (0, 2), (1, 2)]
+    assert list(backbone.stage_merges) == ["0", "1", "2"]
+
+
 def test_buildable_from_lazy_config() -> None:
     piip = instantiate(lazy_piip())
     assert isinstance(piip, PIIP)
