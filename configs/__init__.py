@@ -1,7 +1,7 @@
 """Configurations of PIIP detectors, usable from a checkout and from an installed package.
 
 ``configs/`` is the package ``piip_d2.configs``. A folder is a detector, a file an experiment;
-``common/`` holds what they share.
+``ablations/`` holds the paper's variations of the Mask R-CNNs, ``common/`` what all share.
 """
 
 from __future__ import annotations

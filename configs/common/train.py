@@ -8,6 +8,9 @@ train = dict(
     output_dir="./output",
     # Weights to start from or, with --eval-only, to evaluate; "" starts from scratch.
     init_checkpoint="",
+    # Weights of single networks for the branches, largest resolution first; "" leaves one random.
+    # Only where training starts anew, and before init_checkpoint. See docs/PRETRAINED.md.
+    branch_weights=[],
     max_iter=90000,
     # Equal seeds give equal runs; -1 draws a seed and records it.
     seed=0,

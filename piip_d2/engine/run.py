@@ -12,6 +12,7 @@ from detectron2.utils import comm
 from omegaconf import DictConfig
 from torch import nn
 
+from piip_d2.checkpoint.branch_weights import load_network_weights
 from piip_d2.data.loader import TrainLoader
 from piip_d2.engine.atomic_file import remove_unfinished
 from piip_d2.engine.build import (
@@ -202,13 +203,19 @@ def _load_start(
         if saved is not None:
             return saved
         logger.info("There is no checkpoint in %s to resume from.", folder)
+    # What is the same in an initial checkpoint comes from there.
+    if cfg.train.branch_weights:
+        load_network_weights(checkpointer.model, cfg.train.branch_weights)
     if cfg.train.init_checkpoint:
         return checkpointer.load_for(
             "initialize",
             cfg.train.init_checkpoint,
             prefer_average=cfg.train.ema.evaluate != "model",
         )
-    logger.info("Training starts from scratch (train.init_checkpoint is empty).")
+    logger.info(
+        "Training starts from scratch%s (train.init_checkpoint is empty).",
+        " but for branches" if any(cfg.train.branch_weights) else "",
+    )
     return {}
 
 

@@ -1,64 +1,133 @@
-"""The released Mask R-CNN recipes on DeiT branches, copied from their configuration files."""
+"""The released Mask R-CNN configurations and which of ours is which."""
 
 from __future__ import annotations
 
+import functools
+import json
 from dataclasses import dataclass
+from typing import Any
 
-DIMS = {"t": 192, "s": 384, "b": 768, "l": 1024}
-DEPTHS = {"t": 12, "s": 12, "b": 12, "l": 24}
-HEADS = {"t": 3, "s": 6, "b": 12, "l": 16}
-DROP_PATH_RATES = {"t": 0.05, "s": 0.05, "b": 0.15, "l": 0.4}
+from tests.golden.cases import FOLDER
+from tests.golden.published import published_backbones
+
+NUM_TRAINING_IMAGES = 117_266
+
+_DEIT = [
+    "tsb_1120_896_448",
+    "tsb_1568_896_448",
+    "tsb_1568_1120_672",
+    "sbl_1120_672_448",
+    "sbl_1344_896_448",
+    "sbl_1568_896_672",
+    "sbl_1568_1120_672",
+    "tsbl_1344_896_672_448",
+    "tsbl_1568_1120_672_448",
+    "tsbl_1792_1568_1120_448",
+]
+_HYBRIDS = {
+    "ct_cs_cb": "convnext-tsb",
+    "ct_vs_vb": "convnext-t_vit-s_vit-b",
+    "ct_cs_vb": "convnext-t_convnext-s_vit-b",
+    "ct_vs_cb": "convnext-t_vit-s_convnext-b",
+    "vt_cs_vb": "vit-t_convnext-s_vit-b",
+    "vt_cs_cb": "vit-t_convnext-s_convnext-b",
+    "vt_vs_cb": "vit-t_vit-s_convnext-b",
+}
+_H6B = "2branch/mask_rcnn_internvit_h6b_1024_512_fpn_1x_coco_bs16_ms"
+_AUGREG = "3branch/mask_rcnn_augreg_sbl_1568_1120_672_fpn_1x_coco_bs16"
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What differs between the released recipes.
+class Published:
+    """One of our experiments and the configuration that it is.
 
     Args:
-        family: Initials of the branches, largest resolution first.
-        img_sizes: Their resolutions.
-        short_side: Longest short side of an image; the long side is the largest resolution.
-        window_size: Side of the attention windows of all blocks.
-        num_layers: Length of the scale for the layer-wise decay.
-        skip_strides: Steps on that scale per block, all branches but the largest network.
-        backbone_parameters: Parameters of the backbone without the FPN.
+        name: Ours.
+        official: Theirs.
+        four_branch: How their four-branch class is read, see ``build_from_official``.
     """
 
-    family: str
-    img_sizes: tuple[int, ...]
-    short_side: int
-    window_size: int
-    num_layers: int
-    skip_strides: tuple[int, ...]
-    backbone_parameters: int
+    name: str
+    official: str
+    four_branch: str = "corrected"
 
     @property
-    def name(self) -> str:
-        return f"mask_rcnn/piip_{self.family}_{'_'.join(map(str, self.img_sizes))}_1x"
+    def backbone(self) -> dict[str, Any]:
+        return published_backbones()[self.official]
+
+    @property
+    def branches(self) -> list[dict[str, Any]]:
+        """Their branches, largest resolution first."""
+        branches = list(self.backbone["branches"].values()) or [self.backbone["backbone"]]
+        if self.four_branch == "as_released":
+            branches[3] = {**branches[2], "real_size": branches[3]["real_size"]}
+        return branches[::-1]
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        return _recipes()[self.official]
+
+    @property
+    def batch_size(self) -> int:
+        # The rest of it, how many GPUs there are, stands in their names alone.
+        return 32 if "bs32" in self.official else 16
+
+    def steps(self, pipeline: str) -> dict[str, dict[str, Any]]:
+        """Their transforms in training or evaluation by name; of two crops the last."""
+        steps = self.recipe[f"{pipeline}_pipeline_effective"]
+        if pipeline == "test":
+            around = steps[0][1]
+            return {**dict(around["transforms"]), "Resize": around}
+        return dict(steps)
 
 
-def _tsb(img_sizes: tuple[int, ...], short_side: int) -> Recipe:
-    return Recipe("tsb", img_sizes, short_side, 14, 12, (1, 1), 175_043_715)
+@functools.cache
+def _recipes() -> dict[str, dict[str, Any]]:
+    recipes: dict[str, dict[str, Any]] = json.loads((FOLDER / "published_recipes.json").read_text())
+    return recipes
 
 
-def _sbl(img_sizes: tuple[int, ...], short_side: int) -> Recipe:
-    return Recipe("sbl", img_sizes, short_side, 28, 24, (2, 2), 547_810_051)
+def official_names() -> set[str]:
+    return set(_recipes())
 
 
-def _tsbl(img_sizes: tuple[int, ...], short_side: int) -> Recipe:
-    # With a true Tiny branch; the released code repeats the Small one (593,216,388).
-    return Recipe("tsbl", img_sizes, short_side, 28, 24, (2, 2, 2), 571_066_500)
+def _deit(key: str, **options: str) -> Published:
+    family = key.split("_")[0]
+    suffix = "_as_released" if options else ""
+    official = f"{len(family)}branch/mask_rcnn_deit_{key}_fpn_1x_coco_bs16"
+    return Published(f"mask_rcnn/piip_{key}_1x{suffix}", official, **options)
 
 
-RECIPES = [
-    _tsb((1120, 896, 448), 672),
-    _tsb((1568, 896, 448), 941),
-    _tsb((1568, 1120, 672), 941),
-    _sbl((1120, 672, 448), 672),
-    _sbl((1344, 896, 448), 806),
-    _sbl((1568, 896, 672), 941),
-    _sbl((1568, 1120, 672), 941),
-    _tsbl((1344, 896, 672, 448), 806),
-    _tsbl((1568, 1120, 672, 448), 941),
-    _tsbl((1792, 1568, 1120, 448), 1075),
+PUBLISHED = [
+    *map(_deit, _DEIT),
+    *(_deit(key, four_branch="as_released") for key in _DEIT if key.startswith("tsbl")),
+    *(
+        Published(
+            f"mask_rcnn/piip_sbl_{family}_1568_1120_672_1x",
+            f"3branch/mask_rcnn_{family}_sbl_1568_1120_672_fpn_1x_coco_bs16",
+        )
+        for family in ("augreg", "beit", "dinov2", "mae", "uniperceiver")
+    ),
+    Published("mask_rcnn/piip_sbl_augreg_fast_1568_1120_672_1x", f"{_AUGREG}_speedup"),
+    Published("mask_rcnn/piip_h6b_1024_512_1x_ms", _H6B),
+    Published("mask_rcnn/piip_h6b_fast_1024_512_1x_ms", f"{_H6B}_speedup"),
+    Published(
+        "mask_rcnn/piip_lh6b_1536_1024_512_1x_ms",
+        "3branch/mask_rcnn_internvit_lh6b_1536_1024_512_fpn_1x_coco_bs32_ms",
+    ),
+    *(
+        Published(
+            f"mask_rcnn/piip_{ours}_1024_672_448_1x",
+            f"convnext/mask_rcnn_{theirs}_1024_672_448_regular-fpn",
+        )
+        for ours, theirs in _HYBRIDS.items()
+    ),
+    Published("mask_rcnn/vit_b_1024_1x", "baseline/mask_rcnn_deit_vit_b_fpn_1x_coco_bs16"),
+    Published("mask_rcnn/vit_l_1024_1x", "baseline/mask_rcnn_deit_vit_l_fpn_1x_coco_bs16"),
+    Published(
+        "mask_rcnn/intern_vit_6b_1024_1x_ms", "baseline/mask_rcnn_internvit_6b_fpn_1x_coco_bs16_ms"
+    ),
+    Published("mask_rcnn/convnext_b_1024_1x", "baseline/mask_rcnn_convnext-base_1024_regular-fpn"),
 ]
+# Rows of the paper without a released configuration.
+UNRELEASED = {"mask_rcnn/piip_vt_vs_vb_1024_672_448_1x"}

@@ -119,6 +119,13 @@ def _compute_sanitizer(words: tuple[str, ...]) -> None:
     assert (ROOT / words[6]).is_dir() and words[7:] == ("-m", "cuda"), words
 
 
+def _example(words: tuple[str, ...]) -> None:
+    # It downloads a network; a slow test of its own runs it.
+    program = (ROOT / words[1]).read_text()
+    for option in words[2:]:
+        assert not option.startswith("--") or f'"{option}"' in program, option
+
+
 def _train(words: tuple[str, ...]) -> Shortened:
     arguments = list(words[2:])
     if "--version" in arguments:
@@ -145,6 +152,11 @@ def _demo(words: tuple[str, ...]) -> Shortened:
     return Shortened(words[1], (*arguments, *_SHORT_DATA, *_smaller(list(arguments))))
 
 
+def _convert(words: tuple[str, ...]) -> Shortened:
+    config = words[words.index("--config") + 1]
+    return Shortened(words[1], (*words[2:], *_smaller(["--config-file", config])))
+
+
 def _as_it_is(words: tuple[str, ...]) -> Shortened:
     return Shortened(words[1], words[2:])
 
@@ -163,5 +175,7 @@ _RULES: dict[str, Callable[[tuple[str, ...]], Shortened | None]] = {
     r"python train_net\.py ": _train,
     r"torchrun ": _torchrun,
     r"python demo\.py ": _demo,
+    r"python tools/convert_checkpoint\.py ": _convert,
     r"python tools/\w+\.py ": _as_it_is,
+    r"python docs/examples/\w+\.py ": _example,
 }

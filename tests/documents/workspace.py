@@ -15,12 +15,21 @@ from torch import Tensor
 
 from piip_d2.data import SceneOptions, write_scenes
 from piip_d2.engine.pretrained import STEM_FILE, stem_checkpoint
+from piip_d2.modeling.backbone import ViTBranch
 from piip_d2.visualization.video import VideoWriter
 from tests.documents.markdown import ROOT
 from tests.golden.cases import FOLDER, BackboneCase
 
 CHECKED_OUT = ("Makefile", "configs", "demo.py", "tools", "train_net.py")
 OFFICIAL_CHECKPOINT = "mask_rcnn_deit_tsb_1120_896_448_fpn_1x_coco_bs16.pth"
+
+
+# Single networks by their file, in the sizes that the commands are shortened to.
+SINGLE_NETWORKS = {
+    "deit_tiny_patch16_224-a1311bcf.pth": (16, 2),
+    "deit_3_small_224_21k.pth": (32, 2),
+    "deit_3_base_224_21k.pth": (64, 4),
+}
 
 
 def make_workspace(folder: Path) -> None:
@@ -42,6 +51,10 @@ def make_workspace(folder: Path) -> None:
         for _ in range(2):
             writer.write(photograph)
     torch.save({"meta": {}, "state_dict": _official_weights()}, folder / OFFICIAL_CHECKPOINT)
+    for name, (embed_dim, num_heads) in SINGLE_NETWORKS.items():
+        sizes = {"embed_dim": embed_dim, "num_heads": num_heads, "depth": 4}
+        network = ViTBranch(img_size=96, pretrain_img_size=96, **sizes)
+        torch.save({"model": network.state_dict()}, folder / name)
     (data / "weights").mkdir()
     stem = stem_checkpoint(timm.create_model("tf_efficientnet_lite0").state_dict())
     torch.save(stem, data / "weights" / STEM_FILE)

@@ -1,61 +1,96 @@
-"""ViT branches by size, and the pyramids of the paper by the initials of their branches."""
+"""Branches by the name of their network, and the pyramids of DeiT by the initials of theirs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from detectron2.config import LazyCall as L
 from omegaconf import DictConfig
 
-from piip_d2.modeling.backbone import VIT_PRESETS, ViTBranch
+from piip_d2.modeling.backbone.presets import BRANCH_PRESETS
+
+
+def branch(preset: str, img_size: int, **options: Any) -> DictConfig:
+    """Any network of :data:`piip_d2.modeling.backbone.presets.BRANCH_PRESETS`.
+
+    Args:
+        preset: Its name.
+        img_size: Nominal image side in pixels.
+        **options: Further arguments of its class, which also replace the preset's.
+
+    Raises:
+        ValueError: If there is no such network.
+    """
+    if preset not in BRANCH_PRESETS:
+        raise ValueError(f"no network named {preset!r}; there are {', '.join(BRANCH_PRESETS)}")
+    found = BRANCH_PRESETS[preset]
+    return L(found.branch_type)(img_size=img_size, **{**found.options, **options})
 
 
 def vit_tiny(img_size: int, **options: Any) -> DictConfig:
     """ViT-Ti; the released models start from DeiT-Ti (deit_tiny_patch16_224-a1311bcf.pth)."""
-    return _vit("vit_tiny", img_size, {"drop_path_rate": 0.05, **options})
+    return branch("deit_tiny", img_size, **{"drop_path_rate": 0.05, **options})
 
 
 def vit_small(img_size: int, **options: Any) -> DictConfig:
     """ViT-S; the released models start from DeiT III-S (deit_3_small_224_21k.pth)."""
-    return _vit("vit_small", img_size, {"drop_path_rate": 0.05, **options})
+    return branch("deit3_small", img_size, **{"drop_path_rate": 0.05, **options})
 
 
 def vit_base(img_size: int, **options: Any) -> DictConfig:
     """ViT-B; the released models start from DeiT III-B (deit_3_base_224_21k.pth)."""
-    return _vit("vit_base", img_size, {"drop_path_rate": 0.15, **options})
+    return branch("deit3_base", img_size, **{"drop_path_rate": 0.15, **options})
 
 
 def vit_large(img_size: int, **options: Any) -> DictConfig:
     """ViT-L; the released models start from DeiT III-L (deit_3_large_224_21k.pth)."""
-    return _vit("vit_large", img_size, {"drop_path_rate": 0.4, **options})
+    return branch("deit3_large", img_size, **{"drop_path_rate": 0.4, **options})
+
+
+def deit(initials: str, img_sizes: Sequence[int], *, window_size: int) -> list[DictConfig]:
+    """Any pyramid of DeiT branches with one window size.
+
+    Args:
+        initials: Sizes of the networks, largest resolution first: "tsb".
+        img_sizes: Their resolutions in pixels.
+        window_size: Side of the attention windows in cells.
+
+    Raises:
+        ValueError: If there are not as many sizes as branches, or an initial is unknown.
+    """
+    makers = {"t": vit_tiny, "s": vit_small, "b": vit_base, "l": vit_large}
+    if not set(initials) <= set(makers):
+        raise ValueError(f"initials must be some of {', '.join(makers)}, got {initials!r}")
+    check_sizes(len(initials), img_sizes)
+    return [
+        makers[initial](img_size, window_size=window_size)
+        for initial, img_size in zip(initials, img_sizes, strict=True)
+    ]
 
 
 def tsb(img_sizes: Sequence[int]) -> list[DictConfig]:
     """PIIP-TSB: Tiny, Small and Base, largest resolution first."""
-    return _pyramid([vit_tiny, vit_small, vit_base], img_sizes, window_size=14)
+    return deit("tsb", img_sizes, window_size=14)
 
 
 def sbl(img_sizes: Sequence[int]) -> list[DictConfig]:
     """PIIP-SBL: Small, Base and Large, largest resolution first."""
-    return _pyramid([vit_small, vit_base, vit_large], img_sizes, window_size=28)
+    return deit("sbl", img_sizes, window_size=28)
 
 
-def tsbl(img_sizes: Sequence[int]) -> list[DictConfig]:
-    """PIIP-TSBL: Tiny, Small, Base and Large, largest resolution first."""
-    return _pyramid([vit_tiny, vit_small, vit_base, vit_large], img_sizes, window_size=28)
+def tsbl(img_sizes: Sequence[int], *, as_released: bool = False) -> list[DictConfig]:
+    """PIIP-TSBL: Tiny, Small, Base and Large, largest resolution first.
+
+    Args:
+        img_sizes: Resolutions in pixels.
+        as_released: Whether to repeat the Small network in the place of the Tiny one. The released
+            code does so against its own configurations, and so do the weights that it trained.
+    """
+    return deit("ssbl" if as_released else "tsbl", img_sizes, window_size=28)
 
 
-def _vit(preset: str, img_size: int, options: dict[str, Any]) -> DictConfig:
-    return L(ViTBranch)(img_size=img_size, **{**VIT_PRESETS[preset], **options})
-
-
-def _pyramid(
-    makers: Sequence[Callable[..., DictConfig]], img_sizes: Sequence[int], *, window_size: int
-) -> list[DictConfig]:
-    if len(img_sizes) != len(makers):
-        raise ValueError(f"needs {len(makers)} image sizes, one per branch, got {list(img_sizes)}")
-    return [
-        make(img_size, window_size=window_size)
-        for make, img_size in zip(makers, img_sizes, strict=True)
-    ]
+def check_sizes(num_branches: int, img_sizes: Sequence[int]) -> None:
+    """Raises ValueError unless there is one size per branch."""
+    if len(img_sizes) != num_branches:
+        raise ValueError(f"needs {num_branches} image sizes, one per branch, got {list(img_sizes)}")

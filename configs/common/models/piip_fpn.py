@@ -9,6 +9,9 @@ backbone = L(PIIPFPN)(
     bottom_up=L(build_piip)(
         branches=[],
         num_interactions=12,
+        # Per branch, the last block before each interaction; None splits the blocks evenly.
+        interaction_block_indexes=None,
+        directions="adjacent",
         attention="deformable",
         num_heads=16,
         num_points=4,
@@ -18,7 +21,14 @@ backbone = L(PIIPFPN)(
         ffn_ratio=0.25,
         interaction_drop_path_rate=0.4,
         merge="conv",
+        # Channels of the merged map; None takes those of the lowest resolution.
+        merge_dim=None,
+        # Places of branches in `branches`; None merges all.
+        merged_branches=None,
+        # Interactions that a feature map each is made after; None makes all maps at the end.
+        out_interactions=None,
         out_features=["res2", "res3", "res4", "res5"],
+        feature_norm="group",
         size_divisibility=224,
         use_act_checkpoint=False,
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any
 
 from piip_d2.modeling.backbone.branch import Branch
@@ -170,7 +171,8 @@ def _even_split(branch: Branch, num_interactions: int) -> list[int]:
             f"num_interactions must be from 0 to {branch.num_blocks}, the blocks of the branch "
             f"at {branch.img_size} pixels; got {num_interactions}"
         )
-    return [
-        branch.num_blocks * (number + 1) // num_interactions - 1
-        for number in range(num_interactions)
-    ]
+    if num_interactions == 0:
+        return []
+    length, longer = divmod(branch.num_blocks, num_interactions)
+    stretches = [length] * (num_interactions - longer) + [length + 1] * longer
+    return [end - 1 for end in accumulate(stretches)]

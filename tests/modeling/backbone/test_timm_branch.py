@@ -107,6 +107,19 @@ def test_recomputing_activations_changes_nothing(name: str) -> None:
         torch.testing.assert_close(found, wanted)
 
 
+def test_pretrained_weights_are_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    create_model, asked = timm.create_model, []
+
+    def record(name: str, *, pretrained: bool = False, **options: Any) -> nn.Module:
+        asked.append(pretrained)
+        network: nn.Module = create_model(name, **options)
+        return network
+
+    monkeypatch.setattr(timm, "create_model", record)
+    TimmBranch("vit_tiny_patch16_224", img_size=64, pretrained=True, **_ViT)
+    assert asked == [False, True], "first without memory for weights, to learn its class"
+
+
 def test_every_parameter_is_used() -> None:
     branch = _random_branch("vit_small_patch14_reg4_dinov2", **_ViT)
     branch.forward_blocks(branch.embed(torch.rand(1, 3, 56, 56)), 0, 3).sum().backward()
