@@ -2,120 +2,148 @@
 
 from __future__ import annotations
 
-import logging
+import functools
 import re
-from collections.abc import Mapping
-from typing import Any
 
-from torch import Tensor
+from piip_d2.checkpoint.renaming import Pair, Rule, rules_of, turned
 
-from piip_d2.checkpoint.renaming import Rule, rename_keys
+MAX_BRANCHES = 4
 
-logger = logging.getLogger(__name__)
-
-
-def _index(group: str) -> str:
-    """The reference counts branches from 1."""
-    return str(int(group) - 1)
-
-
-def _unit(match: re.Match[str]) -> str:
-    direction = "high_to_low" if match["direction"] == "branch2to1" else "low_to_high"
-    return (
-        f"interactions.{match['stage']}.units.{_index(match['low'])}.{direction}."
-        f"{_UNIT_PARTS.get(match['part'], match['part'])}"
-    )
-
-
-_UNIT_PARTS = {
-    "proj": "feat_proj",
-    "injector.ca_gamma": "attn_gamma",
-    "injector.cffn_gamma": "ffn_gamma",
-    "injector.query_norm": "query_norm",
-    "injector.feat_norm": "feat_norm",
-    "injector.ffn_norm": "ffn_norm",
-    "injector.ffn.fc1": "ffn.fc1",
-    "injector.ffn.fc2": "ffn.fc2",
-    "injector.ffn.dwconv.dwconv": "ffn.dwconv",
-    "injector.attn.sampling_offsets": "attn.deform.sampling_offsets",
-    "injector.attn.attention_weights": "attn.deform.attention_weights",
-    "injector.attn.value_proj": "attn.deform.value_proj",
-    "injector.attn.output_proj": "attn.deform.output_proj",
-    "injector.attn.wq": "attn.q_proj",
-    "injector.attn.wk": "attn.k_proj",
-    "injector.attn.wv": "attn.v_proj",
-    "injector.attn.proj": "attn.proj",
+_PATCHES_AND_BLOCKS: tuple[Pair, ...] = (
+    ("pos_embed", "pos_embed"),
+    ("patch_embed", "patch_embed"),
+    ("blocks.*", "blocks.*"),
+)
+_SCALED_BLOCKS: tuple[Pair, ...] = (
+    ("blocks.*.gamma_1", "blocks.*.ls1.gamma"),
+    ("blocks.*.gamma_2", "blocks.*.ls2.gamma"),
+    *_PATCHES_AND_BLOCKS,
+)
+_UNI_PERCEIVER: tuple[Pair, ...] = (
+    ("visual_embed.patch_embed.proj", "patch_embed.proj"),
+    ("visual_embed.patch_embed.spatial_pos_embed.weight", "pos_embed"),
+    ("visual_embed.patch_embed.temporal_pos_embed.weight", "temporal_embed"),
+    ("visual_embed.embeddings_norm", "embed_norm"),
+    ("layers.*.gamma_1", "blocks.*.ls1.gamma"),
+    ("layers.*.gamma_2", "blocks.*.ls2.gamma"),
+    ("layers.*.self_attn.in_proj", "blocks.*.attn.qkv"),
+    ("layers.*.self_attn.out_proj", "blocks.*.attn.proj"),
+    ("layers.*.linear1", "blocks.*.mlp.fc1"),
+    ("layers.*.linear2", "blocks.*.mlp.fc2"),
+    ("layers.*.norm1", "blocks.*.norm1"),
+    ("layers.*.norm2", "blocks.*.norm2"),
+)
+_CONVNEXT_STAGE = "convnext_model.encoder.stages.*"
+_CONVNEXT: tuple[Pair, ...] = (
+    ("convnext_model.embeddings.patch_embeddings", "stem.0"),
+    ("convnext_model.embeddings.layernorm", "stem.1"),
+    (f"{_CONVNEXT_STAGE}.downsampling_layer", "stages.*.downsample"),
+    (f"{_CONVNEXT_STAGE}.layers.*.dwconv", "stages.*.blocks.*.conv_dw"),
+    (f"{_CONVNEXT_STAGE}.layers.*.layernorm", "stages.*.blocks.*.norm"),
+    (f"{_CONVNEXT_STAGE}.layers.*.pwconv1", "stages.*.blocks.*.mlp.fc1"),
+    (f"{_CONVNEXT_STAGE}.layers.*.pwconv2", "stages.*.blocks.*.mlp.fc2"),
+    (f"{_CONVNEXT_STAGE}.layers.*.layer_scale_parameter", "stages.*.blocks.*.gamma"),
+)
+_BRANCHES: dict[str, tuple[Pair, ...]] = {
+    "vit_models": _SCALED_BLOCKS,
+    "BEiT": _SCALED_BLOCKS,
+    "InternViT6B": _PATCHES_AND_BLOCKS,
+    "UnifiedBertEncoder": _UNI_PERCEIVER,
+    "ConvNextHFWrapper": _CONVNEXT,
 }
-# Longer names first, so that none is cut off at its own beginning.
-_UNIT_PART_PATTERN = "|".join(
-    re.escape(part) for part in sorted(_UNIT_PARTS, key=len, reverse=True)
+_UNIT_PARTS: tuple[Pair, ...] = (
+    ("proj", "feat_proj"),
+    ("injector.ca_gamma", "attn_gamma"),
+    ("injector.cffn_gamma", "ffn_gamma"),
+    ("injector.query_norm", "query_norm"),
+    ("injector.feat_norm", "feat_norm"),
+    ("injector.ffn_norm", "ffn_norm"),
+    ("injector.ffn.fc1", "ffn.fc1"),
+    ("injector.ffn.fc2", "ffn.fc2"),
+    ("injector.ffn.dwconv.dwconv", "ffn.dwconv"),
+    ("injector.attn.sampling_offsets", "attn.deform.sampling_offsets"),
+    ("injector.attn.attention_weights", "attn.deform.attention_weights"),
+    ("injector.attn.value_proj", "attn.deform.value_proj"),
+    ("injector.attn.output_proj", "attn.deform.output_proj"),
+    ("injector.attn.wq", "attn.q_proj"),
+    ("injector.attn.wk", "attn.k_proj"),
+    ("injector.attn.wv", "attn.v_proj"),
+    ("injector.attn.proj", "attn.proj"),
+)
+_DIRECTIONS: tuple[Pair, ...] = (("branch2to1", "high_to_low"), ("branch1to2", "low_to_high"))
+
+# What the reference stores beside the weights, or creates and never uses.
+_UNUSED = re.compile(
+    r"(branch\d\.)?(blocks\.\d+\.attn\.relative_position_index"
+    r"|convnext_model\.layernorm\.(weight|bias))$"
 )
 
-BACKBONE_RULES: tuple[Rule, ...] = (
-    (r"w(\d+)$", lambda match: f"merge.weights.{_index(match[1])}"),
-    (r"merge_branch(\d+)\.", lambda match: f"merge.projections.{_index(match[1])}."),
-    (r"fpn1\.", "feature_maps.maps.res2."),
-    (r"fpn2\.", "feature_maps.maps.res3."),
-    (
-        r"branch(\d+)\.(blocks\.\d+)\.gamma_(1|2)$",
-        lambda match: f"branches.{_index(match[1])}.{match[2]}.ls{match[3]}.gamma",
-    ),
-    (
-        r"branch(\d+)\.(?=(?:pos_embed|patch_embed|blocks)\b)",
-        lambda match: f"branches.{_index(match[1])}.",
-    ),
-    (
-        r"interactions\.(?P<stage>\d+)\.interaction_units_(?P<low>\d)\d\."
-        rf"(?P<direction>branch2to1|branch1to2)_(?P<part>{_UNIT_PART_PATTERN})(?=\.|$)",
-        _unit,
-    ),
-)
-"""From the reference's names, without a leading ``backbone.``, to ours."""
+
+def is_never_used(name: str) -> bool:
+    """Tells whether the reference's networks store a tensor of this name without any use."""
+    return bool(_UNUSED.match(name))
 
 
-def convert_backbone_state_dict(
-    state_dict: Mapping[str, Tensor], backbone_cfg: Mapping[str, Any]
-) -> dict[str, Tensor]:
-    """Renames a backbone of the reference implementation.
+@functools.cache
+def rules_to_ours() -> tuple[Rule, ...]:
+    """Returns rules from the reference's names, without a leading ``backbone.``, to ours.
+
+    The families' names differ where they have to, so that no configuration is needed.
+    """
+    families = dict.fromkeys(pair for pairs in _BRANCHES.values() for pair in pairs)
+    branches = [
+        pair
+        for number in range(1, MAX_BRANCHES + 1)
+        for pair in _prefixed(families, f"branch{number}.", f"branches.{number - 1}.")
+    ]
+    alone = _prefixed(families, "", "branches.0.")
+    return tuple(rules_of([*_joined(), *branches, *_maps(single=True), *alone]))
+
+
+@functools.cache
+def rules_to_official(families: tuple[str, ...], *, single: bool) -> tuple[Rule, ...]:
+    """Makes rules from our names to the reference's.
 
     Args:
-        state_dict: Tensors under the reference's names, with or without a leading ``backbone.``.
-        backbone_cfg: The reference's configuration of that backbone.
+        families: The reference's class of each branch, lowest resolution first.
+        single: Whether the network is one of the reference's without a pyramid.
 
     Returns:
-        The tensors under the names of :class:`piip_d2.modeling.backbone.PIIPNetwork`. What the
-        network never uses is left out: the stride-4 up-sampler of a three-branch DINO backbone.
-
-    Raises:
-        KeyError: If a name is unknown.
-        ValueError: If the fourth branch is neither the one of the configuration nor the one that
-            the released class builds instead.
+        Rules for names without a leading ``backbone.``.
     """
-    _log_fourth_branch(state_dict, backbone_cfg)
-    kept = {
-        key.removeprefix("backbone."): tensor
-        for key, tensor in state_dict.items()
-        if not (backbone_cfg.get("is_dino") and key.removeprefix("backbone.").startswith("fpn1."))
-    }
-    return rename_keys(kept, BACKBONE_RULES)
+    branches: list[Pair] = []
+    for index, family in enumerate(families):
+        prefix = "" if single else f"branch{index + 1}."
+        branches += _prefixed(_BRANCHES[family], prefix, f"branches.{index}.")
+    shared = _maps(single=True) if single else _joined()
+    return tuple(rules_of(turned([*shared, *branches])))
 
 
-def _log_fourth_branch(state_dict: Mapping[str, Tensor], backbone_cfg: Mapping[str, Any]) -> None:
-    """Says which of the two networks with four branches the weights are of."""
-    for prefix in ("", "backbone."):
-        patches = state_dict.get(f"{prefix}branch4.patch_embed.proj.weight")
-        if patches is None or patches.dim() != 4 or "branch4" not in backbone_cfg:
-            continue
-        width = patches.shape[0]
-        wanted, released = (backbone_cfg[name].get("embed_dim") for name in ("branch4", "branch3"))
-        if width not in (wanted, released):
-            raise ValueError(
-                f"the fourth branch of these weights has {width} channels, but the configuration "
-                f"has {wanted} (or {released}, where the released class built it from the third "
-                "branch's arguments); give the configuration that belongs to the weights"
+def _joined() -> list[Pair]:
+    """What the networks of several branches have beside the branches."""
+    pairs = _maps(single=False)
+    for number in range(1, MAX_BRANCHES + 1):
+        index = number - 1
+        pairs += [
+            (f"w{number}", f"merge.weights.{index}"),
+            (f"merge_branch{number}", f"merge.projections.{index}"),
+            (f"intermediate_merging_*_w{number}", f"stage_merges.*.weights.{index}"),
+            (f"intermediate_merging_*_branch{number}", f"stage_merges.*.projections.{index}"),
+        ]
+    for low in range(1, MAX_BRANCHES):
+        for theirs, ours in _DIRECTIONS:
+            pairs += _prefixed(
+                _UNIT_PARTS,
+                f"interactions.*.interaction_units_{low}{low + 1}.{theirs}_",
+                f"interactions.*.units.{low - 1}.{ours}.",
             )
-        if width != wanted:
-            logger.warning(
-                "These weights are of a network as released: its fourth branch has the sizes of "
-                'the third. Build it with four_branch="as_released".'
-            )
+    return pairs
+
+
+def _maps(*, single: bool) -> list[Pair]:
+    theirs = "up" if single else "fpn"
+    return [(f"{theirs}{level - 1}", f"feature_maps.maps.res{level}") for level in (2, 3)]
+
+
+def _prefixed(pairs: tuple[Pair, ...] | dict[Pair, None], theirs: str, ours: str) -> list[Pair]:
+    return [(theirs + before, ours + after) for before, after in pairs]

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from piip_d2.modeling.backbone import PIIPNetwork, ViTBranch, build_network
+from piip_d2.checkpoint.official_branches import build_official_branch
+from piip_d2.checkpoint.reference_config import (
+    block_indexes,
+    branch_cfgs,
+    check_interaction_counts,
+    read_backbone_cfg,
+)
+from piip_d2.modeling.backbone.branch import Branch
+from piip_d2.modeling.backbone.build import build_network
+from piip_d2.modeling.backbone.convnext import ConvNeXtBranch
+from piip_d2.modeling.backbone.network import PIIPNetwork
 
-_NUM_BRANCHES = {"PIIPTwoBranch": 2, "PIIPThreeBranch": 3, "PIIPFourBranch": 4}
+logger = logging.getLogger(__name__)
+
 _FOUR_BRANCH_MODES = ("corrected", "as_released")
 _ATTENTION_KINDS = {"deform": "deformable", "normal": "regular"}
+_MAPS = ("res2", "res3", "res4", "res5")
 # What the reference's classes assume where a configuration says nothing.
 _PIIP_DEFAULTS: dict[str, Any] = {
     "n_points": 4,
@@ -22,20 +35,8 @@ _PIIP_DEFAULTS: dict[str, Any] = {
     "interact_attn_type": "normal",
     "interaction_drop_path_rate": 0.3,
     "norm_layer": None,
-}
-_VIT_DEFAULTS: dict[str, Any] = {
-    "pretrain_img_size": 224,
-    "patch_size": 16,
-    "depth": 12,
-    "embed_dim": 768,
-    "num_heads": 12,
-    "mlp_ratio": 4.0,
-    "qkv_bias": True,
-    "drop_path_rate": 0.0,
-    "init_scale": 1e-4,
-    "use_flash_attn": False,
-    "with_cp": False,
-    "Mlp_block": None,
+    "with_simple_fpn": True,
+    "out_interaction_indexes": (),
 }
 
 
@@ -48,34 +49,52 @@ def build_from_official(
     """Builds the network that a backbone dict of the reference implementation describes.
 
     Args:
-        backbone_cfg: The dict, with ``type`` one of ``PIIPTwoBranch``, ``PIIPThreeBranch``,
-            ``PIIPFourBranch`` and the constructor's arguments. Those that leave the network as it
-            is (paths of weights, for instance) are not read.
+        backbone_cfg: The dict: ``type`` is ``PIIPTwoBranch``, ``PIIPThreeBranch`` or
+            ``PIIPFourBranch``, or ``vit_models``, ``InternViT6B`` or ``ConvNextHFWrapper`` for one
+            network alone; the rest are that constructor's arguments. The branches may stand apart,
+            as ``{"backbone": ..., "branches": ...}``, and lists as runs under ``<name>_rle``.
+            Arguments that leave the network as it is are not read.
         four_branch: ``"corrected"`` builds the fourth branch from its own arguments,
             ``"as_released"`` from the third branch's, as the released class does.
-        convnext_sizes: Sizes of ConvNeXt branches by the name of their weights; only for networks
-            that have such branches.
+        convnext_sizes: For other ConvNeXt branches than the usual ones: dicts of ``hidden_sizes``
+            and ``depths`` by what the branch's ``pretrained`` says.
 
     Returns:
         The network with random weights. Its ``forward`` takes images that are already normalised
         and padded.
 
     Raises:
-        ValueError: If the type, a branch family or the kind of attention is unknown, or blocks
-            are not split without gaps.
+        ValueError: If the configuration is none of the reference's, or its numbers do not fit
+            together.
     """
-    options = {**_PIIP_DEFAULTS, **backbone_cfg}
-    _check_choices(options, four_branch)
-    count = _NUM_BRANCHES[options["type"]]
-    branch_cfgs = [dict(options[f"branch{number}"]) for number in range(1, count + 1)]
-    if count == 4 and four_branch == "as_released":
-        # The image size still comes from the fourth branch's own arguments.
-        branch_cfgs[3] = {**branch_cfgs[2], "real_size": branch_cfgs[3]["real_size"]}
-    branches = [_build_branch(cfg, convnext_sizes) for cfg in branch_cfgs]
-    indexes = [
-        _block_indexes(cfg["interaction_indexes"], branch.num_blocks)
-        for cfg, branch in zip(branch_cfgs, branches, strict=True)
-    ]
+    if four_branch not in _FOUR_BRANCH_MODES:
+        raise ValueError(f"four_branch must be one of {_FOUR_BRANCH_MODES}, got {four_branch!r}")
+    cfg = read_backbone_cfg(backbone_cfg)
+    if not cfg["type"].startswith("PIIP"):
+        return _build_alone(cfg, convnext_sizes)
+    return _build_pyramid({**_PIIP_DEFAULTS, **cfg}, four_branch, convnext_sizes)
+
+
+def _build_pyramid(
+    options: Mapping[str, Any], four_branch: str, convnext_sizes: Mapping[str, Any] | None
+) -> PIIPNetwork:
+    if options["interact_attn_type"] not in _ATTENTION_KINDS:
+        raise ValueError(
+            f"interact_attn_type must be one of {sorted(_ATTENTION_KINDS)}, got "
+            f"{options['interact_attn_type']!r}"
+        )
+    cfgs = branch_cfgs(options)
+    indexes = [block_indexes(cfg, f"branch{number}") for number, cfg in enumerate(cfgs, start=1)]
+    check_interaction_counts(indexes)
+    if len(cfgs) == 4 and four_branch == "as_released":
+        # The network of the branch alone is the third's; what the pyramid reads is its own.
+        cfgs[3] = {**cfgs[2], "real_size": cfgs[3]["real_size"]}
+        if indexes[3][-1] > indexes[2][-1]:
+            indexes[3] = indexes[2]
+    branches = [build_official_branch(cfg, convnext_sizes) for cfg in cfgs]
+    for number, (branch, blocks) in enumerate(zip(branches, indexes, strict=True), start=1):
+        _cut_unused_blocks(branch, blocks, f"branch{number}")
+    simple = options["with_simple_fpn"]
     return build_network(
         branches[::-1],
         interaction_block_indexes=indexes[::-1],
@@ -88,81 +107,45 @@ def build_from_official(
         with_ffn=options["with_cffn"],
         ffn_ratio=options["cffn_ratio"],
         drop_path_rate=options["interaction_drop_path_rate"],
-        out_features=["res2", "res3", "res4", "res5"][1 if options["is_dino"] else 0 :],
+        merge="conv" if simple else "single_conv",
+        out_interactions=None if simple else list(options["out_interaction_indexes"]),
+        out_features=_MAPS[1:] if options["is_dino"] else _MAPS,
     )
 
 
-def _check_choices(options: Mapping[str, Any], four_branch: str) -> None:
-    if four_branch not in _FOUR_BRANCH_MODES:
-        raise ValueError(f"four_branch must be one of {_FOUR_BRANCH_MODES}, got {four_branch!r}")
-    if options.get("type") not in _NUM_BRANCHES:
-        raise ValueError(
-            f"the backbone's type must be one of {sorted(_NUM_BRANCHES)}, got "
-            f"{options.get('type')!r}"
+def _build_alone(cfg: Mapping[str, Any], convnext_sizes: Mapping[str, Any] | None) -> PIIPNetwork:
+    branch = build_official_branch(cfg, convnext_sizes)
+    if isinstance(branch, ConvNeXtBranch):
+        # Each stage gives a map; all stages but the first begin with a block that down-samples.
+        ends = [sum(branch.depths[: stage + 1]) + stage - 1 for stage in range(len(branch.depths))]
+        return build_network(
+            [branch],
+            interaction_block_indexes=[ends[:-1]],
+            out_interactions=list(range(len(ends) - 1)),
+            merge="none",
         )
-    if options["interact_attn_type"] not in _ATTENTION_KINDS:
+    last = branch.num_blocks - 1
+    if list(cfg.get("out_indices", [last])) != [last]:
         raise ValueError(
-            f"interact_attn_type must be one of {sorted(_ATTENTION_KINDS)}, got "
-            f"{options['interact_attn_type']!r}"
+            f"out_indices must be [{last}], the last block, from which all maps are made; got "
+            f"{list(cfg['out_indices'])}"
         )
+    return build_network([branch], num_interactions=0, merge="none", feature_norm="layer")
 
 
-def _build_branch(
-    branch_cfg: Mapping[str, Any], convnext_sizes: Mapping[str, Any] | None
-) -> ViTBranch:
-    # The reference tells families apart by the name of the weights, and by nothing else.
-    pretrained = branch_cfg.get("pretrained") or ""
-    if "deit" not in pretrained:
+def _cut_unused_blocks(branch: Branch, indexes: Sequence[int], name: str) -> None:
+    """Takes off the blocks behind the last interaction, which the reference never runs."""
+    used = indexes[-1] + 1
+    if used > branch.num_blocks or (used < branch.num_blocks and not hasattr(branch, "blocks")):
         raise ValueError(
-            "only branches of the DeiT family can be built, whose 'pretrained' contains 'deit'; "
-            f"got {pretrained!r}"
+            f"interaction_indexes must end at the last of the {branch.num_blocks} blocks, but "
+            f"those of {name} end at number {used - 1}"
         )
-    options = {**_VIT_DEFAULTS, **branch_cfg}
-    return ViTBranch(
-        img_size=options["real_size"],
-        embed_dim=options["embed_dim"],
-        depth=options["depth"],
-        num_heads=options["num_heads"],
-        patch_size=options["patch_size"],
-        pretrain_img_size=options["pretrain_img_size"],
-        mlp_ratio=options["mlp_ratio"],
-        qkv_bias=options["qkv_bias"],
-        window_size=_window_sizes(options),
-        window_padding="before_qkv" if options["use_flash_attn"] else "after_qkv",
-        drop_path_rate=options["drop_path_rate"],
-        init_values=options["init_scale"],
-        act="gelu_tanh" if options["Mlp_block"] == "fused_mlp" else "gelu",
-        use_act_checkpoint=options["with_cp"],
-    )
-
-
-def _window_sizes(options: Mapping[str, Any]) -> list[int | None]:
-    depth = options["depth"]
-    use_windows = _per_block(options.get("window_attn", False), depth)
-    sizes = _per_block(options.get("window_size", 14), depth)
-    return [
-        size if use_window and size > 0 else None
-        for use_window, size in zip(use_windows, sizes, strict=True)
-    ]
-
-
-def _per_block(value: Any, depth: int) -> list[Any]:
-    return list(value) if isinstance(value, Sequence) else [value] * depth
-
-
-def _block_indexes(ranges: Sequence[Sequence[int]], num_blocks: int) -> list[int]:
-    """Turns the reference's [first, last] pairs into the last blocks."""
-    expected_first = 0
-    for first, last in (tuple(pair) for pair in ranges):
-        if first != expected_first:
-            raise ValueError(
-                f"interaction_indexes must run through the blocks without gaps from 0 on, got "
-                f"{[list(pair) for pair in ranges]}"
-            )
-        expected_first = last + 1
-    if expected_first != num_blocks:
-        raise ValueError(
-            f"interaction_indexes must end at the last of the {num_blocks} blocks, got "
-            f"{[list(pair) for pair in ranges]}"
+    if used < branch.num_blocks:
+        logger.warning(
+            "The last %d blocks of %s follow no interaction; the released code never runs them, "
+            "so they are left out.",
+            branch.num_blocks - used,
+            name,
         )
-    return [pair[-1] for pair in ranges]
+        del branch.get_submodule("blocks")[used:]  # type: ignore[operator]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
-from torch import Tensor
-
+Value = TypeVar("Value")
 Replacement = str | Callable[[re.Match[str]], str]
 Rule = tuple[str | re.Pattern[str], Replacement]
 Pair = tuple[str, str]
@@ -31,7 +31,7 @@ def turned(pairs: Iterable[Pair]) -> list[Pair]:
     return [(after, before) for before, after in pairs]
 
 
-def rename_keys(state_dict: Mapping[str, Tensor], rules: Sequence[Rule]) -> dict[str, Tensor]:
+def rename_keys(state_dict: Mapping[str, Value], rules: Sequence[Rule]) -> dict[str, Value]:
     """Renames every key by the first rule that fits it.
 
     Args:
@@ -43,31 +43,57 @@ def rename_keys(state_dict: Mapping[str, Tensor], rules: Sequence[Rule]) -> dict
         The same tensors under their new names.
 
     Raises:
-        KeyError: If a key fits no rule; all such keys are named.
+        KeyError: If a key fits no rule; all such keys are counted.
         ValueError: If two keys get the same name.
     """
-    renamed: dict[str, Tensor] = {}
+    renamed, unknown = rename_known(state_dict, rules)
+    check_known(unknown)
+    return renamed
+
+
+def rename_known(
+    state_dict: Mapping[str, Value], rules: Sequence[Rule]
+) -> tuple[dict[str, Value], list[str]]:
+    """Renames as :func:`rename_keys` the keys that fit a rule, and lists the others.
+
+    Args:
+        state_dict: Anything by name.
+        rules: See there.
+
+    Returns:
+        What fits, under its new names, and the keys that do not.
+
+    Raises:
+        ValueError: If two keys get the same name.
+    """
+    compiled = [(re.compile(pattern).match, replacement) for pattern, replacement in rules]
+    renamed: dict[str, Value] = {}
     unknown = []
-    for key, tensor in state_dict.items():
-        name = first_match(key, rules)
+    for key, value in state_dict.items():
+        name = _first_match(key, compiled)
         if name is None:
             unknown.append(key)
         elif name in renamed:
             raise ValueError(f"two keys become {name!r}, the second is {key!r}")
         else:
-            renamed[name] = tensor
+            renamed[name] = value
+    return renamed, unknown
+
+
+def check_known(unknown: Sequence[str]) -> None:
+    """Raises KeyError if there are keys that fit no rule."""
     if unknown:
         raise KeyError(
-            f"{len(unknown)} keys are unknown, among them {unknown[:5]}; is this a checkpoint of "
-            "another model?"
+            f"{len(unknown)} keys are unknown, among them {list(unknown[:5])}; is this a "
+            "checkpoint of another model?"
         )
-    return renamed
 
 
-def first_match(key: str, rules: Sequence[Rule]) -> str | None:
-    """Returns the name that the first fitting rule gives a key, or None if none fits."""
-    for pattern, replacement in rules:
-        match = re.match(pattern, key)
+def _first_match(
+    key: str, rules: Sequence[tuple[Callable[[str], re.Match[str] | None], Replacement]]
+) -> str | None:
+    for match_start, replacement in rules:
+        match = match_start(key)
         if match:
             new = match.expand(replacement) if isinstance(replacement, str) else replacement(match)
             return new + key[match.end() :]

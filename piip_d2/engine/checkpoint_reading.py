@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,6 +11,9 @@ from urllib.parse import urlparse
 
 import torch
 from torch import Tensor
+
+# What PyTorch says first, before a reason of which only its authors can make something.
+_SAFE_LOADING_FAILED = "Weights only load failed"
 
 
 class CheckpointReadError(ValueError):
@@ -49,12 +53,7 @@ def read_checkpoint(path: str) -> dict[str, Any]:
         CheckpointReadError: If it is damaged, or holds no weights.
     """
     try:
-        if zipfile.is_zipfile(path):
-            # PyTorch does not look at the check sums that it writes.
-            with zipfile.ZipFile(path) as archive:
-                damaged = archive.testzip()
-            if damaged:
-                raise CheckpointReadError(f"the checkpoint {path} is damaged in {damaged}")
+        check_archive(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointReadError:
         raise
@@ -64,9 +63,31 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     return dict(loaded)
 
 
+def check_archive(path: str) -> None:
+    """Compares the check sums in a file of PyTorch, at which PyTorch itself does not look.
+
+    Args:
+        path: The file; one of an old format has no sums.
+
+    Raises:
+        CheckpointReadError: If a sum is wrong.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (OSError, EOFError, zipfile.BadZipFile) as error:
+        raise unreadable(path, error) from error
+    if damaged:
+        raise CheckpointReadError(f"the checkpoint {path} is damaged in {damaged}")
+
+
 def unreadable(path: str, error: Exception) -> CheckpointReadError:
     """Describes what went wrong on reading a file."""
-    reason = str(error).split("\n")[0][:200] or type(error).__name__
+    reason = re.split(r"\n|\. ", str(error))[0][:200] or type(error).__name__
+    if reason.startswith(_SAFE_LOADING_FAILED):
+        reason = "it is not in PyTorch's format"
     return CheckpointReadError(
         f"the checkpoint {path} cannot be read: it is truncated, damaged, or holds more than "
         f"tensors and plain values ({reason})"

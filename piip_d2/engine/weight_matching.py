@@ -99,7 +99,7 @@ def _nothing_fits(names: Collection[str], model: nn.Module) -> ValueError:
         f"none of the {len(names)} weights in the checkpoint fits the model. The checkpoint has "
         f"{_some(names)}; the model has {_some(model.state_dict())}. If these are weights of the "
         "PIIP authors or of another mmdetection model, convert them first: "
-        "piip_d2.checkpoint.convert_detector_state_dict"
+        "tools/convert_checkpoint.py"
     )
 
 

@@ -14,7 +14,7 @@ from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
-from piip_d2.checkpoint import convert_detector_state_dict
+from piip_d2.checkpoint import convert_detector_state_dict, export_detector_state_dict
 from piip_d2.modeling import PIIPFPN
 from tests.golden.cases import FOLDER
 
@@ -149,3 +149,23 @@ def test_masks_are_unknown_to_faster_rcnn() -> None:
 def test_unknown_kind_is_refused() -> None:
     with pytest.raises(ValueError, match="kind must be one of"):
         convert_detector_state_dict({}, "yolo")
+
+
+def test_heads_there_and_back(golden: dict[str, Any]) -> None:
+    config = {"type": "vit_models"}
+    converted = convert_detector_state_dict(golden["state_dict"], "mask_rcnn")
+    back = export_detector_state_dict(converted, "mask_rcnn", config)
+    assert set(back) == set(golden["state_dict"])
+    assert all(torch.equal(back[name], x) for name, x in golden["state_dict"].items())
+
+
+@pytest.mark.parametrize("norm", ["bn", "gn"])
+def test_heads_with_norms_there_and_back(norm: str) -> None:
+    names = ["roi_head.bbox_head.shared_convs.2.conv.weight", "neck.fpn_convs.0.conv.weight"]
+    for layer in ("roi_head.bbox_head.shared_convs.2", "neck.fpn_convs.0"):
+        statistics = ["running_mean"] if norm == "bn" else []
+        names += [f"{layer}.{norm}.{part}" for part in ("weight", *statistics)]
+    converted = convert_detector_state_dict({name: torch.zeros(1) for name in names}, "mask_rcnn")
+    assert "backbone.fpn_output2.norm.weight" in converted
+    back = export_detector_state_dict(converted, "mask_rcnn", {"type": "vit_models"})
+    assert set(back) == set(names)

@@ -12,16 +12,6 @@ from piip_d2.checkpoint import build_from_official, convert_backbone_state_dict
 from piip_d2.modeling.backbone import PIIPNetwork
 from tests.golden import cases
 
-VECTOR_CASES = (
-    "tsb_simple_fpn",
-    "tsb_dino",
-    "tsb_noflash",
-    "tsb_normal_attn",
-    "tsb_noproj_nonorm_fusedmlp",
-    "tsbl_4branch_corrected",
-    "tsbl_4branch_as_released_code",
-)
-
 
 @functools.cache
 def load_case(name: str) -> cases.BackboneCase:
@@ -29,7 +19,7 @@ def load_case(name: str) -> cases.BackboneCase:
 
 
 def build(case: cases.BackboneCase) -> PIIPNetwork:
-    network = build_from_official(case.config)
+    network = build_from_official(case.config, convnext_sizes=case.convnext_sizes)
     network.load_state_dict(convert_backbone_state_dict(case.weights, case.config))
     return network.train(case.train)
 
@@ -42,7 +32,7 @@ def parameter_by_official_name(case: cases.BackboneCase) -> dict[str, str]:
     return {names[int(number)]: name for name, number in converted.items()}
 
 
-@pytest.mark.parametrize("name", VECTOR_CASES)
+@pytest.mark.parametrize("name", list(cases.vector_cases()))
 def test_vectors(name: str) -> None:
     case = cases.vector_cases()[name]
     mode = "as_released" if "as_released" in name else "corrected"
@@ -140,66 +130,6 @@ def test_full_gradients(input_name: str) -> None:
     assert len(expected) == len(gradients)
     for official, gradient in expected.items():
         assert_close_to_maximum(gradients[names[official]], gradient.double(), 1e-6)
-
-
-def test_dino_leaves_out_the_unused_upsampler() -> None:
-    config = cases.vector_cases()["tsb_dino"]["config"]
-    network = build_from_official(config)
-    assert list(network.feature_maps.maps) == ["res3", "res4", "res5"]
-
-
-def test_prefix_is_optional() -> None:
-    case = load_case("two_branch_dino")
-    prefixed = {f"backbone.{name}": tensor for name, tensor in case.weights.items()}
-    assert list(convert_backbone_state_dict(prefixed, case.config)) == list(
-        convert_backbone_state_dict(case.weights, case.config)
-    )
-
-
-def test_unknown_key_is_refused() -> None:
-    with pytest.raises(KeyError, match=r"1 keys are unknown.*stem\.weight"):
-        convert_backbone_state_dict({"stem.weight": torch.zeros(1)}, {})
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"type": "ResNet"}, "type must be one of"),
-        ({"branch1": {"pretrained": "other"}}, "only branches of the DeiT family"),
-        ({"interact_attn_type": "defrom"}, "interact_attn_type must be one of .*'deform'"),
-    ],
-)
-def test_unknown_parts_are_refused(change: dict[str, object], message: str) -> None:
-    config = load_case("two_branch_dino").config
-    with pytest.raises(ValueError, match=message):
-        build_from_official({**config, **change})
-
-
-def test_unknown_four_branch_mode_is_refused() -> None:
-    with pytest.raises(ValueError, match="four_branch must be one of"):
-        build_from_official(load_case("two_branch_dino").config, four_branch="fixed")
-
-
-def test_fourth_branch_is_told_from_the_weights(caplog: pytest.LogCaptureFixture) -> None:
-    config = {"branch3": {"embed_dim": 6}, "branch4": {"embed_dim": 3}}
-    name = "branch4.patch_embed.proj.weight"
-    convert_backbone_state_dict({name: torch.zeros(3, 3, 16, 16)}, config)
-    assert not caplog.records
-    convert_backbone_state_dict({f"backbone.{name}": torch.zeros(6, 3, 16, 16)}, config)
-    assert 'Build it with four_branch="as_released"' in caplog.text
-    with pytest.raises(ValueError, match=r"has 5 channels, but the configuration has 3 \(or 6"):
-        convert_backbone_state_dict({name: torch.zeros(5, 3, 16, 16)}, config)
-
-
-@pytest.mark.parametrize(
-    ("ranges", "message"),
-    [([[0, 0], [2, 3]], "without gaps"), ([[0, 0], [1, 2]], "end at the last")],
-)
-def test_block_ranges_must_cover_the_branch(ranges: list[list[int]], message: str) -> None:
-    config = load_case("two_branch_dino").config
-    branch = {**config["branch1"], "interaction_indexes": ranges}
-    with pytest.raises(ValueError, match=message):
-        build_from_official({**config, "branch1": branch})
 
 
 def assert_close_to_maximum(actual: Tensor, expected: Tensor, tolerance: float) -> None:

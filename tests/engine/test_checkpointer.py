@@ -163,7 +163,7 @@ def test_weights_of_another_model_are_refused(tmp_path: Path, purpose: Any) -> N
     torch.save({"state_dict": {"backbone.branch1.w": torch.ones(1)}}, tmp_path / "file.pth")
     message = (
         "none of the 1 weights .*has backbone.branch1.w; the model has 0.weight, 0.bias.*"
-        "convert_detector_state_dict"
+        "tools/convert_checkpoint"
     )
     with pytest.raises(ValueError, match=message):
         AtomicCheckpointer(_model()).load_for(purpose, str(tmp_path / "file.pth"))

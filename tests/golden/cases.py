@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 FOLDER = Path(__file__).parent
-BACKBONE_CASES = ("tsb3_window_global", "grad_tsb3_train", "two_branch_dino")
+BACKBONE_CASES = ("tsb3_window_global", "grad_tsb3_train", "two_branch_dino", "convnext_cnn_out")
 INPUTS = ("square", "nonsquare")
 POINTS = ("embed", "pre", "post", "final")
 
@@ -23,6 +23,7 @@ class BackboneCase:
         folder = FOLDER / "backbone" / name
         description = json.loads((folder / "config.json").read_text())
         self.config: dict[str, Any] = description["backbone"]
+        self.convnext_sizes: dict[str, Any] | None = description["convnext"]
         self.train: bool = description["mode"] == "train"
         self.weights = _load_npz(folder / "weights.npz")
         self.io = _load_npz(folder / "io.npz")

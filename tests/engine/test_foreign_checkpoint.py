@@ -1,0 +1,129 @@
+"""Files of other programs: containers, and what is wrong with some files."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from piip_d2.engine.checkpoint_reading import CheckpointReadError
+from piip_d2.engine.foreign_checkpoint import (
+    find_checkpoint,
+    read_foreign_checkpoint,
+    verify_file,
+)
+
+WEIGHTS = {"backbone.w1": torch.ones(()), "neck.bias": torch.zeros(300)}
+
+
+class Code:
+    """What runs when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("was_run",)
+
+
+def save(folder: Path, contents: Any, **options: Any) -> Path:
+    torch.save(contents, folder / "file.pth", **options)
+    return folder / "file.pth"
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        WEIGHTS,
+        {"state_dict": WEIGHTS, "meta": {"epoch": 12, "seed": np.int64(3)}},
+        {"module": WEIGHTS, "ds_config": {"bf16": {"enabled": True}}},
+        {"model": WEIGHTS, "args": argparse.Namespace(lr=0.1)},
+        {"state_dict": {f"module.{name}": x for name, x in WEIGHTS.items()}},
+        {"state_dict": WEIGHTS, "model": {"other": torch.ones(1)}},
+        {"model": "vit", "module": WEIGHTS},
+    ],
+)
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_containers(tmp_path: Path, contents: Any, is_zip: bool) -> None:
+    path = save(tmp_path, contents, _use_new_zipfile_serialization=is_zip)
+    weights = read_foreign_checkpoint(path)
+    assert list(weights) == list(WEIGHTS)
+    assert weights["neck.bias"].shape == (300,)
+    verify_file(path)
+
+
+@pytest.mark.parametrize("contents", [{"state_dict": {"a": 1}}, {"optimizer": {}}, [1, 2]])
+def test_no_weights(tmp_path: Path, contents: Any) -> None:
+    with pytest.raises(CheckpointReadError, match="has no weights by name.* it holds "):
+        read_foreign_checkpoint(save(tmp_path, contents))
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("kind", ["zip", "old", 2, 4])
+def test_code_is_not_run(tmp_path: Path, kind: str | int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    contents = {"state_dict": WEIGHTS, "meta": Code()}
+    if isinstance(kind, int):
+        path = tmp_path / "file.pth"
+        path.write_bytes(pickle.dumps(contents["meta"], protocol=kind))
+    else:
+        path = save(tmp_path, contents, _use_new_zipfile_serialization=kind == "zip")
+    with pytest.raises(CheckpointReadError, match="asks for posix.mkdir .*--unsafe"):
+        read_foreign_checkpoint(path)
+    assert not Path("was_run").exists()
+
+
+def test_code_is_run_if_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = save(tmp_path, {"state_dict": WEIGHTS, "meta": Code()})
+    assert list(read_foreign_checkpoint(path, unsafe=True)) == list(WEIGHTS)
+    assert Path("was_run").is_dir()
+
+
+@pytest.mark.parametrize("size", [0, 100, 900])
+def test_truncated(tmp_path: Path, size: int) -> None:
+    path = save(tmp_path, {"state_dict": WEIGHTS})
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(CheckpointReadError, match="cannot be read: it is truncated") as caught:
+        read_foreign_checkpoint(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_checkpoint_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "file.pth"
+    path.write_text("<html>Not found</html>")
+    with pytest.raises(CheckpointReadError, match="not in PyTorch's format"):
+        read_foreign_checkpoint(path)
+
+
+def test_damaged_in_the_middle(tmp_path: Path) -> None:
+    path = save(tmp_path, {"state_dict": WEIGHTS})
+    contents = path.read_bytes()
+    place = contents.index(bytes(1200))
+    path.write_bytes(contents[:place] + b"\1" + contents[place + 1 :])
+    with pytest.raises(CheckpointReadError, match="is damaged in"):
+        verify_file(path)
+
+
+def test_files_are_found(tmp_path: Path) -> None:
+    path = save(tmp_path, WEIGHTS)
+    assert find_checkpoint(str(path)) == path
+    with pytest.raises(CheckpointReadError, match=r"other\.pth does not exist"):
+        find_checkpoint(str(tmp_path / "other.pth"))
+    with pytest.raises(CheckpointReadError, match="cannot be fetched"):
+        find_checkpoint("catalog://NoSuchModel")
+
+
+def test_folders_of_deepspeed(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointReadError, match="holds no mp_rank_00_model_states.pt"):
+        find_checkpoint(str(tmp_path))
+    inner = tmp_path / "global_step7"
+    inner.mkdir()
+    file = inner / "mp_rank_00_model_states.pt"
+    torch.save({"module": WEIGHTS}, file)
+    assert find_checkpoint(str(inner)) == file
+    (tmp_path / "latest").write_text("global_step7")
+    assert find_checkpoint(str(tmp_path)) == file

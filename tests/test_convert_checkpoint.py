@@ -1,0 +1,83 @@
+"""The tool that converts checkpoints, from its command line."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.engine.runs import undone_process_state
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = str(ROOT / "tests" / "engine" / "official_config.py")
+
+
+@pytest.fixture(autouse=True)
+def _undone_process_state() -> Iterator[None]:
+    with undone_process_state():
+        yield
+
+
+@pytest.fixture(scope="module")
+def tool() -> Any:
+    return runpy.run_path(str(ROOT / "tools" / "convert_checkpoint.py"))["main"]
+
+
+def test_way_back_and_there_again(
+    tmp_path: Path, tool: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from detectron2.config import LazyConfig, instantiate
+
+    model = instantiate(LazyConfig.load(CONFIG).model)
+    own, official, again = (tmp_path / name for name in ("own.pth", "official.pth", "again.pth"))
+    torch.save({"model": model.state_dict()}, own)
+    common = ["--config", CONFIG, "train.max_iter=3"]
+    assert tool([str(own), *common, "--output", str(official), "--to-official"]) == 0
+    assert tool([str(official), *common, "--output", str(again)]) == 0
+    assert f"Wrote {again}" in capsys.readouterr().out
+    converted = torch.load(again, weights_only=True)["model"]
+    assert all(torch.equal(converted[name], x) for name, x in model.state_dict().items())
+
+
+def test_what_does_not_fit_is_said_last(
+    tmp_path: Path, tool: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"state_dict": {"conv1.weight": torch.ones(1)}}, tmp_path / "other.pth")
+    output = tmp_path / "ours.pth"
+    assert tool([str(tmp_path / "other.pth"), "--config", CONFIG, "--output", str(output)]) == 1
+    text = capsys.readouterr().err
+    assert "unexpected         1" in text
+    assert text.splitlines()[-1].startswith("error: these are no weights of an mmdetection model")
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "config", "message"),
+    [
+        ("nowhere.pth", CONFIG, "the checkpoint nowhere.pth does not exist"),
+        (__file__, "nowhere.py", "the config file nowhere.py does not exist"),
+        (__file__, CONFIG, "not in PyTorch's format"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    tmp_path: Path,
+    tool: Any,
+    capsys: pytest.CaptureFixture[str],
+    source: str,
+    config: str,
+    message: str,
+) -> None:
+    assert tool([source, "--config", config, "--output", str(tmp_path / "ours.pth")]) == 1
+    (line,) = [text for text in capsys.readouterr().err.splitlines() if text.startswith("error:")]
+    assert message in line
+
+
+def test_usage(tool: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        tool(["file.pth"])
+    assert caught.value.code == 2
+    assert "--config" in capsys.readouterr().err
