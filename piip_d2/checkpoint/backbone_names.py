@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 
+from piip_d2.checkpoint.network_names import HF_CONVNEXT, LAYER_SCALE, UNI_PERCEIVER
 from piip_d2.checkpoint.renaming import Pair, Rule, rules_of, turned
 
 MAX_BRANCHES = 4
@@ -14,42 +15,13 @@ _PATCHES_AND_BLOCKS: tuple[Pair, ...] = (
     ("patch_embed", "patch_embed"),
     ("blocks.*", "blocks.*"),
 )
-_SCALED_BLOCKS: tuple[Pair, ...] = (
-    ("blocks.*.gamma_1", "blocks.*.ls1.gamma"),
-    ("blocks.*.gamma_2", "blocks.*.ls2.gamma"),
-    *_PATCHES_AND_BLOCKS,
-)
-_UNI_PERCEIVER: tuple[Pair, ...] = (
-    ("visual_embed.patch_embed.proj", "patch_embed.proj"),
-    ("visual_embed.patch_embed.spatial_pos_embed.weight", "pos_embed"),
-    ("visual_embed.patch_embed.temporal_pos_embed.weight", "temporal_embed"),
-    ("visual_embed.embeddings_norm", "embed_norm"),
-    ("layers.*.gamma_1", "blocks.*.ls1.gamma"),
-    ("layers.*.gamma_2", "blocks.*.ls2.gamma"),
-    ("layers.*.self_attn.in_proj", "blocks.*.attn.qkv"),
-    ("layers.*.self_attn.out_proj", "blocks.*.attn.proj"),
-    ("layers.*.linear1", "blocks.*.mlp.fc1"),
-    ("layers.*.linear2", "blocks.*.mlp.fc2"),
-    ("layers.*.norm1", "blocks.*.norm1"),
-    ("layers.*.norm2", "blocks.*.norm2"),
-)
-_CONVNEXT_STAGE = "convnext_model.encoder.stages.*"
-_CONVNEXT: tuple[Pair, ...] = (
-    ("convnext_model.embeddings.patch_embeddings", "stem.0"),
-    ("convnext_model.embeddings.layernorm", "stem.1"),
-    (f"{_CONVNEXT_STAGE}.downsampling_layer", "stages.*.downsample"),
-    (f"{_CONVNEXT_STAGE}.layers.*.dwconv", "stages.*.blocks.*.conv_dw"),
-    (f"{_CONVNEXT_STAGE}.layers.*.layernorm", "stages.*.blocks.*.norm"),
-    (f"{_CONVNEXT_STAGE}.layers.*.pwconv1", "stages.*.blocks.*.mlp.fc1"),
-    (f"{_CONVNEXT_STAGE}.layers.*.pwconv2", "stages.*.blocks.*.mlp.fc2"),
-    (f"{_CONVNEXT_STAGE}.layers.*.layer_scale_parameter", "stages.*.blocks.*.gamma"),
-)
+_SCALED_BLOCKS: tuple[Pair, ...] = (*LAYER_SCALE, *_PATCHES_AND_BLOCKS)
 _BRANCHES: dict[str, tuple[Pair, ...]] = {
     "vit_models": _SCALED_BLOCKS,
     "BEiT": _SCALED_BLOCKS,
     "InternViT6B": _PATCHES_AND_BLOCKS,
-    "UnifiedBertEncoder": _UNI_PERCEIVER,
-    "ConvNextHFWrapper": _CONVNEXT,
+    "UnifiedBertEncoder": UNI_PERCEIVER,
+    "ConvNextHFWrapper": tuple((f"convnext_model.{theirs}", ours) for theirs, ours in HF_CONVNEXT),
 }
 _UNIT_PARTS: tuple[Pair, ...] = (
     ("proj", "feat_proj"),

@@ -8,6 +8,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from piip_d2.checkpoint.network_names import (
+    HF_CONVNEXT,
+    LAYER_SCALE,
+    ORIGINAL_CONVNEXT,
+    UNI_PERCEIVER,
+)
 from piip_d2.checkpoint.renaming import Pair, Rule, rename_keys, rules_of
 from piip_d2.modeling.backbone.beit import BEiTBranch
 from piip_d2.modeling.backbone.branch import Branch
@@ -27,44 +33,6 @@ _LEFT_OUT = re.compile(
 )
 
 _ANY_OTHER_NAME: Rule = ("", "")
-
-_LAYER_SCALE: tuple[Pair, ...] = (
-    ("blocks.*.gamma_1", "blocks.*.ls1.gamma"),
-    ("blocks.*.gamma_2", "blocks.*.ls2.gamma"),
-)
-_UNI_PERCEIVER: tuple[Pair, ...] = (
-    ("visual_embed.patch_embed.proj", "patch_embed.proj"),
-    ("visual_embed.patch_embed.spatial_pos_embed.weight", "pos_embed"),
-    ("visual_embed.patch_embed.temporal_pos_embed.weight", "temporal_embed"),
-    ("visual_embed.embeddings_norm", "embed_norm"),
-    ("layers.*.gamma_1", "blocks.*.ls1.gamma"),
-    ("layers.*.gamma_2", "blocks.*.ls2.gamma"),
-    ("layers.*.self_attn.in_proj", "blocks.*.attn.qkv"),
-    ("layers.*.self_attn.out_proj", "blocks.*.attn.proj"),
-    ("layers.*.linear1", "blocks.*.mlp.fc1"),
-    ("layers.*.linear2", "blocks.*.mlp.fc2"),
-    ("layers.*.norm1", "blocks.*.norm1"),
-    ("layers.*.norm2", "blocks.*.norm2"),
-)
-_ORIGINAL_CONVNEXT: tuple[Pair, ...] = (
-    ("downsample_layers.0", "stem"),
-    ("downsample_layers.*", "stages.*.downsample"),
-    ("stages.*.*.dwconv", "stages.*.blocks.*.conv_dw"),
-    ("stages.*.*.norm", "stages.*.blocks.*.norm"),
-    ("stages.*.*.pwconv1", "stages.*.blocks.*.mlp.fc1"),
-    ("stages.*.*.pwconv2", "stages.*.blocks.*.mlp.fc2"),
-    ("stages.*.*.gamma", "stages.*.blocks.*.gamma"),
-)
-_HF_CONVNEXT: tuple[Pair, ...] = (
-    ("embeddings.patch_embeddings", "stem.0"),
-    ("embeddings.layernorm", "stem.1"),
-    ("encoder.stages.*.downsampling_layer", "stages.*.downsample"),
-    ("encoder.stages.*.layers.*.dwconv", "stages.*.blocks.*.conv_dw"),
-    ("encoder.stages.*.layers.*.layernorm", "stages.*.blocks.*.norm"),
-    ("encoder.stages.*.layers.*.pwconv1", "stages.*.blocks.*.mlp.fc1"),
-    ("encoder.stages.*.layers.*.pwconv2", "stages.*.blocks.*.mlp.fc2"),
-    ("encoder.stages.*.layers.*.layer_scale_parameter", "stages.*.blocks.*.gamma"),
-)
 
 
 @dataclass(frozen=True)
@@ -92,7 +60,7 @@ FAMILIES = (
         "a Uni-Perceiver",
         "visual_embed.patch_embed.proj.weight",
         ("layers.0.self_attn.in_proj.weight",),
-        _UNI_PERCEIVER,
+        UNI_PERCEIVER,
         (UniPerceiverBranch,),
     ),
     Family(
@@ -106,14 +74,14 @@ FAMILIES = (
         "a BEiT",
         "patch_embed.proj.weight",
         (f"blocks.0.attn.{_BIAS_TABLE}", _SHARED_TABLE),
-        _LAYER_SCALE,
+        LAYER_SCALE,
         (BEiTBranch,),
     ),
     Family(
         "a plain vision transformer",
         "patch_embed.proj.weight",
         ("blocks.0.attn.proj.weight",),
-        _LAYER_SCALE,
+        LAYER_SCALE,
         (ViTBranch, TimmBranch),
     ),
     Family(
@@ -127,14 +95,14 @@ FAMILIES = (
         "a ConvNeXt (its authors' names)",
         "downsample_layers.0.0.weight",
         ("stages.0.0.dwconv.weight",),
-        _ORIGINAL_CONVNEXT,
+        ORIGINAL_CONVNEXT,
         (ConvNeXtBranch, TimmBranch),
     ),
     Family(
         "a ConvNeXt (Hugging Face's names)",
         "embeddings.patch_embeddings.weight",
         ("encoder.stages.0.layers.0.dwconv.weight",),
-        _HF_CONVNEXT,
+        HF_CONVNEXT,
         (ConvNeXtBranch, TimmBranch),
     ),
 )

@@ -12,14 +12,14 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
-from piip_d2.engine.atomic_file import write_atomically, write_text_atomically
-from piip_d2.engine.checkpoint_reading import (
+from piip_d2.checkpoint.reading import (
     CheckpointReadError,
     check_has_weights,
     check_is_there,
     read_checkpoint,
     unreadable,
 )
+from piip_d2.engine.atomic_file import write_atomically, write_text_atomically
 from piip_d2.engine.ema import ExponentialMovingAverage
 from piip_d2.engine.weight_matching import check_loaded, check_weights, summarize_match
 

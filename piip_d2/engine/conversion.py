@@ -20,18 +20,18 @@ from piip_d2.checkpoint import export_detector_state_dict
 from piip_d2.checkpoint.backbone_names import is_never_used
 from piip_d2.checkpoint.backbone_weights import PREFIX, adapt_tensors
 from piip_d2.checkpoint.detector_names import OUR_PREFIX, rename_detector
-from piip_d2.checkpoint.network_layout import difference, layout_of_network
-from piip_d2.data.overrides import apply_data_section
-from piip_d2.engine.atomic_file import write_atomically
-from piip_d2.engine.checkpoint_reading import read_checkpoint
-from piip_d2.engine.checkpointer import CheckpointSaveError
-from piip_d2.engine.config import load_config
-from piip_d2.engine.conversion_report import ConversionError, ConversionReport
-from piip_d2.engine.foreign_checkpoint import (
+from piip_d2.checkpoint.foreign_files import (
     find_checkpoint,
     read_foreign_checkpoint,
     verify_file,
 )
+from piip_d2.checkpoint.network_layout import difference, layout_of_network
+from piip_d2.checkpoint.reading import read_checkpoint
+from piip_d2.data.overrides import apply_data_section
+from piip_d2.engine.atomic_file import write_atomically
+from piip_d2.engine.checkpointer import CheckpointSaveError
+from piip_d2.engine.config import load_config
+from piip_d2.engine.conversion_report import ConversionError, ConversionReport
 from piip_d2.engine.metadata import describe_run
 
 logger = logging.getLogger(__name__)

@@ -54,7 +54,7 @@ def test_an_empty_source_leaves_a_branch_alone(network: nn.Module, empty: Any) -
         (["a.pth"], r"a list of 2, one for each branch, .*got 1: \['a.pth'\]"),
         (["", "", ""], "a list of 2, .*got 3"),
         ("a.pth", "a list of 2, .*got 'a.pth'"),
-        (["", "nowhere.pth"], "the weights nowhere.pth do not exist"),
+        (["", "nowhere.pth"], "the checkpoint nowhere.pth does not exist"),
     ],
 )
 def test_bad_sources(network: nn.Module, sources: Any, message: str) -> None:

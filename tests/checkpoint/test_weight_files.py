@@ -79,7 +79,7 @@ def test_address_that_cannot_be_reached() -> None:
 
 
 def test_address_of_no_kind() -> None:
-    with pytest.raises(ValueError, match="the weights nothing://a do not exist"):
+    with pytest.raises(ValueError, match="the checkpoint nothing://a does not exist"):
         read_weights("nothing://a")
 
 
@@ -110,7 +110,7 @@ def test_truncated_file(end: int, kind: str, tmp_path: Path) -> None:
     else:
         torch.save(WEIGHTS, file, _use_new_zipfile_serialization=kind == "zip")
     file.write_bytes(file.read_bytes()[:end])
-    with pytest.raises(ValueError, match=f"the weights {file} cannot be read: the file is trunc"):
+    with pytest.raises(ValueError, match=f"the checkpoint {file} cannot be read: it is trunc"):
         read_weights(str(file))
 
 
@@ -120,7 +120,7 @@ def test_damaged_file(tmp_path: Path) -> None:
     content = file.read_bytes()
     assert torch.full((64,), 7.0).numpy().tobytes() in content
     file.write_bytes(content.replace(torch.full((9,), 7.0).numpy().tobytes(), bytes(36), 1))
-    with pytest.raises(ValueError, match="the check sum of .* is wrong"):
+    with pytest.raises(ValueError, match="is damaged in "):
         read_weights(str(file))
 
 
@@ -128,7 +128,7 @@ def test_damaged_file(tmp_path: Path) -> None:
 def test_code_is_not_run(zipped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({**WEIGHTS, "c": _Code()}, "weights.pth", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(ValueError, match="holds more than tensors and plain values"):
+    with pytest.raises(ValueError, match="could be harmful code"):
         read_weights("weights.pth")
     assert not Path("ran").exists()
 
@@ -136,7 +136,7 @@ def test_code_is_not_run(zipped: bool, tmp_path: Path, monkeypatch: pytest.Monke
 def test_plain_pickle_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("weights.pth").write_bytes(pickle.dumps(_Code()))
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(ValueError, match="could be harmful code"):
         read_weights("weights.pth")
     assert not Path("ran").exists()
 
@@ -148,5 +148,5 @@ def test_plain_pickle_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_file_without_weights(content: Any, seen: str, tmp_path: Path) -> None:
     file = tmp_path / "weights.pth"
     torch.save(content, file)
-    with pytest.raises(ValueError, match=f"have no tensors by name.*the file holds .*{seen}"):
+    with pytest.raises(ValueError, match=f"has no weights by name.*it holds .*{seen}"):
         read_weights(str(file))

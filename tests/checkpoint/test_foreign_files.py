@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from piip_d2.engine.checkpoint_reading import CheckpointReadError
-from piip_d2.engine.foreign_checkpoint import (
+from piip_d2.checkpoint.foreign_files import (
     find_checkpoint,
     read_foreign_checkpoint,
     verify_file,
 )
+from piip_d2.checkpoint.reading import CheckpointReadError
 
 WEIGHTS = {"backbone.w1": torch.ones(()), "neck.bias": torch.zeros(300)}
 

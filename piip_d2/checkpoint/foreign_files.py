@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from detectron2.utils.file_io import PathManager
 from torch import Tensor
 
-from piip_d2.engine.checkpoint_reading import (
+from piip_d2._optional import require
+from piip_d2.checkpoint.reading import (
     CheckpointReadError,
     check_archive,
     check_is_there,
@@ -53,10 +53,14 @@ def find_checkpoint(source: str) -> Path:
     Raises:
         CheckpointReadError: If there is none.
     """
-    if "://" not in source and Path(source).is_dir():
+    if "://" in source:
+        fetch = require("detectron2.utils.file_io", "opening addresses").PathManager.get_local_path
+        check_is_there(source, fetch)
+        return Path(fetch(source))
+    if Path(source).is_dir():
         return _deepspeed_file(Path(source))
-    check_is_there(source, PathManager.get_local_path)
-    return Path(PathManager.get_local_path(source))
+    check_is_there(source, str)
+    return Path(source)
 
 
 def read_foreign_checkpoint(path: Path, *, unsafe: bool = False) -> dict[str, Tensor]:
@@ -118,19 +122,25 @@ def _deepspeed_file(folder: Path) -> Path:
 
 
 def _unwrapped(loaded: Any, path: Path) -> dict[str, Tensor]:
-    candidates = [loaded]
-    if isinstance(loaded, Mapping):
-        candidates = [loaded[name] for name in _CONTAINERS if name in loaded] + candidates
-    for candidate in candidates:
-        if isinstance(candidate, Mapping):
-            weights = {str(name): x for name, x in candidate.items() if isinstance(x, Tensor)}
-            if weights:
-                return weights
+    weights = _find_weights(loaded)
+    if weights:
+        return weights
     seen = sorted(map(str, loaded))[:8] if isinstance(loaded, Mapping) else type(loaded).__name__
     raise CheckpointReadError(
         f"the checkpoint {path} has no weights by name, neither at its top level nor under "
         f"{', '.join(map(repr, _CONTAINERS))}; it holds {seen}"
     )
+
+
+def _find_weights(loaded: Any) -> dict[str, Tensor]:
+    """Tensors by name, from within containers before those that stand beside them."""
+    if not isinstance(loaded, Mapping):
+        return {}
+    for container in _CONTAINERS:
+        weights = _find_weights(loaded.get(container))
+        if weights:
+            return weights
+    return {str(name): x for name, x in loaded.items() if isinstance(x, Tensor)}
 
 
 def _refused_code(path: Path, error: Exception) -> CheckpointReadError | None:
@@ -140,7 +150,8 @@ def _refused_code(path: Path, error: Exception) -> CheckpointReadError | None:
         return None
     return CheckpointReadError(
         f"the checkpoint {path} asks for {name} while it is read, and whatever a file asks for "
-        "could be harmful code; if you trust those who made it, read it with --unsafe"
+        "could be harmful code; if you trust those who made it, save what torch.load with "
+        "weights_only=False gives without that, or convert a detector with --unsafe"
     )
 
 
