@@ -19,6 +19,7 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
 from detectron2.data.datasets.coco import load_coco_json
 
+from .._atomic_file import write_text_atomically
 from .checks import DatasetSummary, check_coco, check_splits, read_coco_json
 from .embedded import datasets_root, embedded_names, prepare_dataset
 
@@ -191,18 +192,12 @@ def _write_cleaned(cleaned: dict[str, Any], name: str) -> Path:
     try:
         folder = datasets_root() / ".checked"
         folder.mkdir(parents=True, exist_ok=True)
-        return _write_at_once(text, folder / file_name)
+        write_text_atomically(folder / file_name, text)
     except OSError:
         # Data often lie where only an administrator can write.
-        return _write_at_once(text, Path(tempfile.mkdtemp(prefix="piip_d2_data_")) / file_name)
-
-
-def _write_at_once(text: str, path: Path) -> Path:
-    """Writes a file that other processes may write or read too: they see all of it or nothing."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-        file.write(text)
-    os.replace(file.name, path)
-    return path
+        folder = Path(tempfile.mkdtemp(prefix="piip_d2_data_"))
+        write_text_atomically(folder / file_name, text)
+    return folder / file_name
 
 
 def _load_embedded(name: str) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
+from piip_d2._atomic_file import write_atomically, write_text_atomically
 from piip_d2.checkpoint.reading import (
     CheckpointReadError,
     check_has_weights,
@@ -19,7 +20,6 @@ from piip_d2.checkpoint.reading import (
     read_checkpoint,
     unreadable,
 )
-from piip_d2.engine.atomic_file import write_atomically, write_text_atomically
 from piip_d2.engine.ema import ExponentialMovingAverage
 from piip_d2.engine.weight_matching import check_loaded, check_weights, summarize_match
 

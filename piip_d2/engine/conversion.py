@@ -16,6 +16,7 @@ from detectron2.config import LazyConfig, instantiate
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from piip_d2._atomic_file import write_atomically
 from piip_d2.checkpoint import export_detector_state_dict
 from piip_d2.checkpoint.backbone_names import is_never_used
 from piip_d2.checkpoint.backbone_weights import PREFIX, adapt_tensors
@@ -28,7 +29,6 @@ from piip_d2.checkpoint.foreign_files import (
 from piip_d2.checkpoint.network_layout import difference, layout_of_network
 from piip_d2.checkpoint.reading import read_checkpoint
 from piip_d2.data.overrides import apply_data_section
-from piip_d2.engine.atomic_file import write_atomically
 from piip_d2.engine.checkpointer import CheckpointSaveError
 from piip_d2.engine.config import load_config
 from piip_d2.engine.conversion_report import ConversionError, ConversionReport

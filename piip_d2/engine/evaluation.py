@@ -14,7 +14,7 @@ from detectron2.utils import comm
 from omegaconf import DictConfig
 from torch import nn
 
-from piip_d2.engine.atomic_file import write_text_atomically
+from piip_d2._atomic_file import write_text_atomically
 from piip_d2.engine.ema import ExponentialMovingAverage
 from piip_d2.engine.overrides import accepts_argument
 

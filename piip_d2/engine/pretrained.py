@@ -14,10 +14,10 @@ from detectron2.utils.file_io import PathManager
 from iopath.common.file_io import PathHandler, file_lock
 from torch import Tensor
 
+from piip_d2._atomic_file import write_atomically
 from piip_d2.checkpoint.efficientnet_names import convert_efficientnet_lite0_state_dict
 from piip_d2.data.embedded import datasets_root
 from piip_d2.data.wheels import Wheel, read_wheel
-from piip_d2.engine.atomic_file import write_atomically
 
 logger = logging.getLogger(__name__)
 

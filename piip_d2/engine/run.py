@@ -12,9 +12,9 @@ from detectron2.utils import comm
 from omegaconf import DictConfig
 from torch import nn
 
+from piip_d2._atomic_file import remove_unfinished
 from piip_d2.checkpoint.branch_weights import load_network_weights
 from piip_d2.data.loader import TrainLoader
-from piip_d2.engine.atomic_file import remove_unfinished
 from piip_d2.engine.build import (
     build_ema,
     build_model,

@@ -17,7 +17,7 @@ from detectron2.utils.events import (
 )
 
 from piip_d2 import _optional
-from piip_d2.engine.atomic_file import write_text_atomically
+from piip_d2._atomic_file import write_text_atomically
 
 logger = logging.getLogger(__name__)
 

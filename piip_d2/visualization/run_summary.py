@@ -14,10 +14,10 @@ from typing import Any
 from omegaconf import DictConfig
 from tabulate import tabulate
 
+from piip_d2._atomic_file import write_text_atomically
 from piip_d2.data.image_reading import UnusableImageError, read_image
 from piip_d2.data.registration import get_dataset_dicts
 from piip_d2.engine import evaluate_checkpoint
-from piip_d2.engine.atomic_file import write_text_atomically
 from piip_d2.engine.seeding import resolve_seed
 from piip_d2.predictor import Predictor, choose_device
 

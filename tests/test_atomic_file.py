@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 import pytest
 
-from piip_d2.engine.atomic_file import remove_unfinished, write_atomically, write_text_atomically
+from piip_d2._atomic_file import remove_unfinished, write_atomically, write_text_atomically
 
 
 def test_replaces_the_content(tmp_path: Path) -> None:
