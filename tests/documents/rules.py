@@ -38,7 +38,7 @@ _SMALL_HEADS = [
     "model.roi_heads.mask_head.input_shape.channels=32",
     "model.roi_heads.mask_head.conv_dims=[24,24,24,24,24]",
 ]
-_SMALL_PIIP_TSB = [
+_SMALL_PIIP = [
     "model.backbone.bottom_up.num_interactions=4",
     "model.backbone.bottom_up.num_heads=4",
     *(
@@ -53,7 +53,9 @@ _SMALL_PIIP_TSB = [
     ),
 ]
 # Overrides that the sizes of a config ask for, by the beginning of its path.
-_SMALLER = {"configs/mask_rcnn/piip_tsb_": [*_SMALL_HEADS, *_SMALL_PIIP_TSB]}
+_SMALLER = {
+    f"configs/mask_rcnn/piip_{family}_": [*_SMALL_HEADS, *_SMALL_PIIP] for family in ("tsb", "sbl")
+}
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,10 @@ from tests.documents.markdown import ROOT
 from tests.golden.cases import FOLDER, BackboneCase
 
 CHECKED_OUT = ("Makefile", "configs", "demo.py", "tools", "train_net.py")
-OFFICIAL_CHECKPOINT = "mask_rcnn_deit_tsb_1120_896_448_fpn_1x_coco_bs16.pth"
-
+OFFICIAL_CHECKPOINTS = (
+    "mask_rcnn_deit_tsb_1120_896_448_fpn_1x_coco_bs16.pth",
+    "piip_official.pth",
+)
 
 # Single networks by their file, in the sizes that the commands are shortened to.
 SINGLE_NETWORKS = {
@@ -50,7 +52,9 @@ def make_workspace(folder: Path) -> None:
     with VideoWriter(folder / "video.mp4", fps=5.0) as writer:
         for _ in range(2):
             writer.write(photograph)
-    torch.save({"meta": {}, "state_dict": _official_weights()}, folder / OFFICIAL_CHECKPOINT)
+    official = {"meta": {}, "state_dict": _official_weights()}
+    for name in OFFICIAL_CHECKPOINTS:
+        torch.save(official, folder / name)
     for name, (embed_dim, num_heads) in SINGLE_NETWORKS.items():
         sizes = {"embed_dim": embed_dim, "num_heads": num_heads, "depth": 4}
         network = ViTBranch(img_size=96, pretrain_img_size=96, **sizes)
