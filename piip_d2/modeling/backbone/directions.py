@@ -40,6 +40,9 @@ def exchanges(directions: str, num_branches: int, interaction: int) -> list[Exch
         num_branches: Number of branches, from 1.
         interaction: Number of the interaction, from 0.
 
+    Returns:
+        One exchange per pair of branches that have any.
+
     Raises:
         ValueError: If ``directions`` is unknown.
     """
