@@ -12,6 +12,7 @@ from typing import cast
 
 from torch import nn
 
+from piip_d2.checkpoint.network_layout import official_family
 from piip_d2.modeling.backbone import (
     Branch,
     CrossBranchAttention,
@@ -152,9 +153,5 @@ def describe_branch(branch: Branch, side: int) -> str:
 
 
 def has_class_row(branch: ViTBranch) -> bool:
-    """Tells whether the reference's position table for a branch has a row for a class token.
-
-    The reference has two classes for plain vision transformers. That for DeiT drops all paths at
-    the same rate; the other, for all further families, grows the rate and keeps the unused row.
-    """
-    return branch.drop_path_schedule == "linear"
+    """Tells whether the reference's position table for a branch has a row for a class token."""
+    return official_family(branch) == "InternViT6B"

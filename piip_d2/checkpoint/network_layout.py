@@ -42,9 +42,6 @@ _WAY_OUT = "take the config that they were trained with"
 def layout_of_network(network: PIIPNetwork) -> ReferenceLayout:
     """Tells how the reference names the weights of one of our networks.
 
-    A vision transformer whose drop path grows with depth is of the class that the reference uses
-    for InternViT, AugReg, MAE and DINOv2; one with a constant rate is a DeiT.
-
     Args:
         network: The network.
 
@@ -54,7 +51,7 @@ def layout_of_network(network: PIIPNetwork) -> ReferenceLayout:
     Raises:
         ValueError: If the reference has no such network.
     """
-    families = tuple(_official_family(branch) for branch in _branches(network))
+    families = tuple(official_family(branch) for branch in _branches(network))
     adjacent = [(low, low + 1) for low in range(len(families) - 1)]
     for module in network.interactions:
         stage = cast(InteractionStage, module)
@@ -75,6 +72,33 @@ def layout_of_network(network: PIIPNetwork) -> ReferenceLayout:
         and makes_maps_at_the_end
         and "res2" not in network.feature_maps.strides,
     )
+
+
+def official_family(branch: Branch) -> str:
+    """Names the reference's class for a branch.
+
+    Of its two for plain vision transformers, one is DeiT's and drops all paths at the same rate;
+    the other (InternViT, AugReg, MAE, DINOv2) lets the rate grow with depth.
+
+    Args:
+        branch: The branch.
+
+    Returns:
+        The name of the class.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    if type(branch) is ViTBranch:
+        return "vit_models" if branch.drop_path_schedule == "constant" else "InternViT6B"
+    for kind, name in (
+        (BEiTBranch, "BEiT"),
+        (UniPerceiverBranch, "UnifiedBertEncoder"),
+        (ConvNeXtBranch, "ConvNextHFWrapper"),
+    ):
+        if isinstance(branch, kind):
+            return name
+    raise ValueError(f"the reference has no branches of the kind {type(branch).__name__}")
 
 
 def difference(state_dict: Mapping[str, Tensor], network: PIIPNetwork) -> str | None:
@@ -109,19 +133,6 @@ def difference(state_dict: Mapping[str, Tensor], network: PIIPNetwork) -> str | 
 
 def _branches(network: PIIPNetwork) -> list[Branch]:
     return [cast(Branch, branch) for branch in network.branches]
-
-
-def _official_family(branch: Branch) -> str:
-    if type(branch) is ViTBranch:
-        return "vit_models" if branch.drop_path_schedule == "constant" else "InternViT6B"
-    for kind, name in (
-        (BEiTBranch, "BEiT"),
-        (UniPerceiverBranch, "UnifiedBertEncoder"),
-        (ConvNeXtBranch, "ConvNextHFWrapper"),
-    ):
-        if isinstance(branch, kind):
-            return name
-    raise ValueError(f"the reference has no branches of the kind {type(branch).__name__}")
 
 
 def _branch_difference(weights: Mapping[str, Tensor], prefix: str, branch: Branch) -> str | None:

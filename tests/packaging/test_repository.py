@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": set(),
     "solver": set(),
     "engine": {"checkpoint", "data", "ops", "solver"},
-    "analysis": {"engine", "layers", "modeling", "ops"},
+    "analysis": {"checkpoint", "engine", "layers", "modeling", "ops"},
     "predictor": {"checkpoint", "data", "engine"},
     "visualization": {"data", "engine", "predictor"},
     "configs": {"checkpoint", "data", "engine", "modeling", "solver"},
