@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
-from piip_d2.modeling.backbone.patch_embed import PatchEmbed
-from piip_d2.modeling.backbone.pos_embed import resize_pos_embed
-from piip_d2.modeling.backbone.transformer_branch import TransformerBranch
-from piip_d2.modeling.backbone.vit_block import build_vit_blocks
+from piip_d2.modeling.backbone.vit import ViTBranch
 
 # PyTorch's own default, which Uni-Perceiver was trained with.
 _NORM_EPS = 1e-5
 
 
-class UniPerceiverBranch(TransformerBranch):
+class UniPerceiverBranch(ViTBranch):
     """Uni-Perceiver's encoder for one image, without its final norm.
 
     Uni-Perceiver (https://arxiv.org/abs/2112.01522) takes pictures for films of one frame:
@@ -26,23 +22,13 @@ class UniPerceiverBranch(TransformerBranch):
     the blocks.
 
     Args:
-        img_size: Nominal image side in pixels, see :class:`Branch`.
         embed_dim: Channels.
-        depth: Number of blocks.
-        num_heads: Attention heads.
-        patch_size: Side of a patch in pixels.
-        pretrain_img_size: Image side in pixels of the pre-training; sizes the position table.
-        window_size: Side of the attention windows in cells for all blocks, or one entry per
-            block; None stands for global attention.
-        drop_path_rate: Stochastic depth, in [0, 1).
         drop_path_schedule: ``"linear"`` grows the rate from 0 on, ``"constant"`` gives every
             block the same.
-        patch_embed: Module from images (B, 3, h, w) to (B, H, W, embed_dim) with an attribute
-            ``stride``; by default a :class:`PatchEmbed` of ``patch_size``.
-        use_act_checkpoint: Recompute each block's activations in the backward pass.
         init_values: Initial LayerScale. With 0, blocks leave maps as they are until weights are
             loaded or learned.
-        **block_options: Further arguments of :func:`build_vit_block`.
+        norm_eps: What the norms add to the variance.
+        **options: Further arguments of :class:`ViTBranch`.
 
     Raises:
         ValueError: If a choice is unknown or ``window_size`` does not match ``depth``.
@@ -51,50 +37,24 @@ class UniPerceiverBranch(TransformerBranch):
     def __init__(
         self,
         *,
-        img_size: int,
         embed_dim: int,
-        depth: int,
-        num_heads: int,
-        patch_size: int = 16,
-        pretrain_img_size: int = 224,
-        window_size: int | Sequence[int | None] | None = None,
-        drop_path_rate: float = 0.0,
         drop_path_schedule: str = "linear",
-        patch_embed: nn.Module | None = None,
-        use_act_checkpoint: bool = False,
         init_values: float | None = 0.0,
-        **block_options: Any,
+        norm_eps: float = _NORM_EPS,
+        **options: Any,
     ) -> None:
         super().__init__(
-            img_size,
-            embed_dim,
-            patch_embed or PatchEmbed(embed_dim, patch_size=patch_size),
-            build_vit_blocks(
-                embed_dim,
-                depth,
-                num_heads,
-                window_size=window_size,
-                drop_path_rate=drop_path_rate,
-                drop_path_schedule=drop_path_schedule,
-                **{"norm_eps": _NORM_EPS, "init_values": init_values, **block_options},
-            ),
-            use_act_checkpoint=use_act_checkpoint,
-        )
-        self.drop_path_schedule = drop_path_schedule
-        self.pos_embed = nn.Parameter(
-            torch.zeros(1, (pretrain_img_size // self.stride) ** 2, embed_dim)
+            embed_dim=embed_dim,
+            drop_path_schedule=drop_path_schedule,
+            init_values=init_values,
+            norm_eps=norm_eps,
+            **options,
         )
         self.temporal_embed = nn.Parameter(torch.zeros(1, 1, embed_dim))
-        self.embed_norm = nn.LayerNorm(embed_dim, eps=_NORM_EPS)
-        self._init_weights()
+        trunc_normal_(self.temporal_embed, std=0.02)
+        self.embed_norm = nn.LayerNorm(embed_dim, eps=norm_eps)
 
     def embed(self, images: Tensor) -> Tensor:
         """Turns images (B, 3, h, w) into normalised patches with position, (B, H, W, C)."""
-        x = self.patch_embed(images)
-        x = x + resize_pos_embed(self.pos_embed, x.shape[1], x.shape[2]).to(x.dtype)
+        x = super().embed(images)
         return self.embed_norm(x + self.temporal_embed.to(x.dtype))
-
-    def _init_weights(self) -> None:
-        trunc_normal_(self.pos_embed, std=0.02)
-        trunc_normal_(self.temporal_embed, std=0.02)
-        super()._init_weights()
