@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,18 +14,23 @@ from torch import Tensor, nn
 _NUM_GROUPS = 32
 
 
-class _Merge(nn.Module):
+class _Merge(nn.Module, ABC):
     """Projects the maps of branches, resizes them to the finest grid, and adds them up.
 
-    ``project`` makes the projection of a branch from its number, its channels and the common width.
+    Args:
+        dims: Channels of the branches, lowest resolution first.
+        out_dim: Channels of the sum; those of the first branch if None.
+        merged: Numbers of the branches that are added up; all if None.
+
+    Raises:
+        ValueError: If the channels do not fall into 32 groups, or a branch is not there.
     """
 
     def __init__(
         self,
         dims: Sequence[int],
-        out_dim: int | None,
-        merged: Sequence[int] | None,
-        project: Callable[[int, int, int], nn.Module],
+        out_dim: int | None = None,
+        merged: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.out_dim = dims[0] if out_dim is None else out_dim
@@ -32,10 +38,16 @@ class _Merge(nn.Module):
         self.merged = _merged_branches(merged, len(dims))
         _check_groups(self.out_dim)
         self.projections = nn.ModuleList(
-            project(branch, dims[branch], self.out_dim) for branch in self.merged
+            self._projection(dims[branch], self.out_dim, is_first=branch == 0)
+            for branch in self.merged
         )
         # 0-dimensional, since the recipe's weight decay spares vectors but not these.
         self.weights = nn.ParameterList(nn.Parameter(torch.ones(())) for _ in self.merged)
+
+    @staticmethod
+    @abstractmethod
+    def _projection(dim: int, out_dim: int, *, is_first: bool) -> nn.Module:
+        """Makes what brings a map of ``dim`` channels to ``out_dim``."""
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Merges the maps of all branches.
@@ -77,61 +89,57 @@ class BranchMerge(_Merge):
         ValueError: If the channels do not fall into 32 groups, or a branch is not there.
     """
 
-    def __init__(
-        self,
-        dims: Sequence[int],
-        out_dim: int | None = None,
-        merged: Sequence[int] | None = None,
-    ) -> None:
-        super().__init__(dims, out_dim, merged, _two_convs)
+    @staticmethod
+    def _projection(dim: int, out_dim: int, *, is_first: bool) -> nn.Module:
+        return nn.Sequential(*_conv_norm_act(dim, out_dim), *_conv_norm_act(out_dim, out_dim))
 
 
 class SingleConvBranchMerge(_Merge):
     """Projects every branch but the first with one 3x3 convolution.
 
-    The form of the released models with convolutional branches.
+    The form of the released models with convolutional branches. The first branch is only
+    normalised where it has the channels of the sum already.
 
     Args:
-        dims: Channels of the branches, lowest resolution first.
-        out_dim: Channels of the sum; those of the first branch if None. The first branch is
-            only normalised where it has them already.
-        merged: Numbers of the branches that are added up; all if None.
+        dims: See :class:`BranchMerge`.
+        out_dim: See there.
+        merged: See there.
 
     Raises:
         ValueError: If the channels do not fall into 32 groups, or a branch is not there.
     """
 
-    def __init__(
-        self,
-        dims: Sequence[int],
-        out_dim: int | None = None,
-        merged: Sequence[int] | None = None,
-    ) -> None:
-        super().__init__(dims, out_dim, merged, _single_conv)
+    @staticmethod
+    def _projection(dim: int, out_dim: int, *, is_first: bool) -> nn.Module:
+        layers = _conv_norm_act(dim, out_dim)
+        return nn.Sequential(*(layers[1:] if is_first and dim == out_dim else layers))
 
 
 class LightBranchMerge(_Merge):
     """Projects every branch with one linear layer and adds them up on the finest grid.
 
-    With this form the published costs of the detectors were counted.
+    With this form the published costs of the detectors were counted. The first branch is not
+    projected where it has the channels of the sum already.
 
     Args:
-        dims: Channels of the branches, lowest resolution first.
-        out_dim: Channels of the sum; those of the first branch if None. The first branch is
-            not projected where it has them already.
-        merged: Numbers of the branches that are added up; all if None.
+        dims: See :class:`BranchMerge`.
+        out_dim: See there.
+        merged: See there.
 
     Raises:
         ValueError: If the channels do not fall into 32 groups, or a branch is not there.
     """
 
-    def __init__(
-        self,
-        dims: Sequence[int],
-        out_dim: int | None = None,
-        merged: Sequence[int] | None = None,
-    ) -> None:
-        super().__init__(dims, out_dim, merged, _linear_projection)
+    @staticmethod
+    def _projection(dim: int, out_dim: int, *, is_first: bool) -> nn.Module:
+        _check_groups(dim)
+        norm = nn.GroupNorm(_NUM_GROUPS, dim)
+        if is_first and dim == out_dim:
+            return nn.Sequential(norm)
+        linear = nn.Conv2d(dim, out_dim, 1)
+        trunc_normal_(linear.weight, std=0.02)
+        nn.init.zeros_(linear.get_parameter("bias"))
+        return nn.Sequential(norm, linear, nn.GroupNorm(_NUM_GROUPS, out_dim))
 
 
 class UnmergedBranch(nn.Module):
@@ -191,29 +199,10 @@ def _resize(x: Tensor, grid: Sequence[int]) -> Tensor:
     return resized.to(x.dtype)
 
 
-def _two_convs(branch: int, dim: int, out_dim: int) -> nn.Sequential:
-    return nn.Sequential(*_conv_norm_act(dim, out_dim), *_conv_norm_act(out_dim, out_dim))
-
-
-def _single_conv(branch: int, dim: int, out_dim: int) -> nn.Sequential:
-    layers = _conv_norm_act(dim, out_dim)
-    return nn.Sequential(*(layers[1:] if branch == 0 and dim == out_dim else layers))
-
-
 def _conv_norm_act(dim: int, out_dim: int) -> list[nn.Module]:
     conv = nn.Conv2d(dim, out_dim, 3, padding=1, bias=False)
     nn.init.normal_(conv.weight, std=(2.0 / (9 * out_dim)) ** 0.5)
     return [conv, nn.GroupNorm(_NUM_GROUPS, out_dim), nn.ReLU(inplace=True)]
-
-
-def _linear_projection(branch: int, dim: int, out_dim: int) -> nn.Sequential:
-    _check_groups(dim)
-    if branch == 0 and dim == out_dim:
-        return nn.Sequential(nn.GroupNorm(_NUM_GROUPS, dim))
-    linear = nn.Conv2d(dim, out_dim, 1)
-    trunc_normal_(linear.weight, std=0.02)
-    nn.init.zeros_(linear.get_parameter("bias"))
-    return nn.Sequential(nn.GroupNorm(_NUM_GROUPS, dim), linear, nn.GroupNorm(_NUM_GROUPS, out_dim))
 
 
 def _check_groups(dim: int) -> None:
