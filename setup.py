@@ -57,6 +57,7 @@ setup(
         "omegaconf>=2.1,<2.4",  # from 2.4 on, detectron2.config.instantiate skips tuples
         "pillow>=9.1",
         "pycocotools>=2.0.6",
+        "scipy>=1.8",
         "setuptools<82",  # the last with pkg_resources, which detectron2.model_zoo imports
         "tabulate>=0.8.3",
         "yacs>=0.1.8",

@@ -40,3 +40,24 @@ def add_piip_config(cfg: CfgNode) -> None:
     piip.SQUARE_SIZE = 0  # 0 pads to no square
     piip.USE_ACT_CHECKPOINT = False
     cfg.MODEL.PIIP = piip
+
+
+def add_dino_config(cfg: CfgNode) -> None:
+    """Adds ``MODEL.DINO`` to a configuration made by ``detectron2.config.get_cfg``.
+
+    With ``MODEL.META_ARCHITECTURE`` set to ``"DINO"``, ``build_model(cfg)`` then builds the
+    detector on the backbone that the configuration names. It wants images in RGB.
+    """
+    dino = CfgNode()
+    dino.NUM_CLASSES = 80
+    # Maps of the backbone, finest first; levels beyond them are made from the coarsest.
+    dino.IN_FEATURES = ["res3", "res4", "res5"]
+    dino.NUM_LEVELS = 4
+    dino.EMBED_DIM = 256
+    dino.FEEDFORWARD_DIM = 2048
+    dino.NUM_ENCODER_LAYERS = 6
+    dino.NUM_DECODER_LAYERS = 6
+    dino.NUM_QUERIES = 900
+    dino.NUM_DENOISING_QUERIES = 100
+    dino.USE_ACT_CHECKPOINT = False
+    cfg.MODEL.DINO = dino

@@ -1,4 +1,4 @@
-"""Networks. Importing this registers the backbones in Detectron2, where that is installed."""
+"""Networks. Importing this registers them in Detectron2, where that is installed."""
 
 from piip_d2._optional import available
 
@@ -7,5 +7,6 @@ __all__: list[str] = []
 if available("detectron2"):
     from piip_d2.modeling.backbone.fpn import PIIPFPN
     from piip_d2.modeling.backbone.piip import PIIP, build_piip
+    from piip_d2.modeling.dino import DINO, ChannelMapper
 
-    __all__ += ["PIIP", "PIIPFPN", "build_piip"]
+    __all__ += ["DINO", "PIIP", "PIIPFPN", "ChannelMapper", "build_piip"]

@@ -24,7 +24,7 @@ def ms_deform_attn_reference(
     attention_weights: Tensor,
 ) -> Tensor:
     """See :func:`piip_d2.ops.ms_deform_attn`; arguments are taken as checked."""
-    with _without_autocast(value.device):
+    with without_autocast(value.device):
         dtype = compute_dtype(value.dtype)
         locations = sampling_locations.to(dtype)
         pixels = []
@@ -48,7 +48,7 @@ def ms_deform_attn_fused_reference(
     Reference points may also be given per head, as (B or 1, Q, M or 1, L or 1, R): the gradient
     of each head is that of such a tensor.
     """
-    with _without_autocast(value.device):
+    with without_autocast(value.device):
         dtype = compute_dtype(value.dtype)
         if query_grid is not None:
             reference_points = cell_centers(*query_grid, device=value.device, dtype=dtype)
@@ -97,7 +97,7 @@ def unify_dtypes(value: Tensor, offsets: Tensor, logits: Tensor) -> tuple[Tensor
     return offsets.to(dtype), logits.to(dtype)
 
 
-def _without_autocast(device: torch.device) -> contextlib.AbstractContextManager[None]:
+def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[None]:
     """The matrix product of the reference is to have the precision of the compiled operators."""
     if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
