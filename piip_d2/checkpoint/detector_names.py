@@ -15,6 +15,7 @@ from piip_d2.checkpoint.backbone_weights import (
     export_names,
     read_layout,
 )
+from piip_d2.checkpoint.dino_names import DINO_HEADS
 from piip_d2.checkpoint.renaming import (
     Pair,
     Rule,
@@ -42,11 +43,12 @@ def convert_detector_state_dict(state_dict: Mapping[str, Tensor], kind: str) -> 
 
     Args:
         state_dict: Tensors under mmdetection's names.
-        kind: ``"faster_rcnn"`` or ``"mask_rcnn"``.
+        kind: ``"faster_rcnn"``, ``"mask_rcnn"`` or ``"dino"``.
 
     Returns:
         The tensors under the names of Detectron2's ``GeneralizedRCNN`` with a
-        :class:`piip_d2.modeling.PIIPFPN`. What the backbone stores without using it is left out.
+        :class:`piip_d2.modeling.PIIPFPN`, or of :class:`piip_d2.modeling.DINO`. What the backbone
+        stores without using it is left out.
 
     Raises:
         KeyError: If a name is unknown.
@@ -64,7 +66,7 @@ def rename_detector(
 
     Args:
         state_dict: Anything by mmdetection's names.
-        kind: ``"faster_rcnn"`` or ``"mask_rcnn"``.
+        kind: ``"faster_rcnn"``, ``"mask_rcnn"`` or ``"dino"``.
 
     Returns:
         What is known, without what the backbone never uses, under our names; and the names that
@@ -87,8 +89,9 @@ def export_detector_state_dict(
     """Brings the weights of a detector under mmdetection 2's names.
 
     Args:
-        state_dict: Tensors under the names of a ``GeneralizedRCNN`` with a PIIP backbone.
-        kind: ``"faster_rcnn"`` or ``"mask_rcnn"``.
+        state_dict: Tensors under the names of a ``GeneralizedRCNN`` or a ``DINO`` with a PIIP
+            backbone.
+        kind: ``"faster_rcnn"``, ``"mask_rcnn"`` or ``"dino"``.
         backbone: The reference's configuration of the backbone, or how it names its weights.
 
     Returns:
@@ -128,6 +131,8 @@ def _rules_to_ours(kind: str) -> list[Rule]:
 def _pairs(kind: str, norm: str) -> list[Pair]:
     if kind not in _HEADS:
         raise ValueError(f"kind must be one of {sorted(_HEADS)}, got {kind!r}")
+    if kind == "dino":
+        return list(DINO_HEADS)
     # Detectron2 numbers its pyramid levels from 2 (stride 4), its layers from 1.
     pairs = [
         *_layers("neck.lateral_convs", "backbone.fpn_lateral", 2, norm),
@@ -167,4 +172,5 @@ _MASK_HEADS: tuple[Pair, ...] = (
 _HEADS: dict[str, tuple[Pair, ...]] = {
     "faster_rcnn": _BOX_HEADS,
     "mask_rcnn": (*_BOX_HEADS, *_MASK_HEADS),
+    "dino": DINO_HEADS,
 }

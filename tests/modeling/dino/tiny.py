@@ -1,0 +1,197 @@
+"""The stored DINO, its inputs and its targets; detectors on a small backbone."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import Backbone
+from detectron2.structures import Boxes, Instances
+from torch import Tensor, nn
+
+from piip_d2.checkpoint import convert_detector_state_dict
+from piip_d2.modeling import DINO, ChannelMapper
+from piip_d2.modeling.dino import (
+    ContrastiveDenoising,
+    DenoisingQueries,
+    DINOCriterion,
+    HungarianMatcher,
+    Targets,
+    TransformerOutput,
+    build_dino_transformer,
+    join_targets,
+)
+from tests.golden.cases import FOLDER
+
+# Names of the losses in the released code: what follows our prefix, by what precedes theirs.
+LOSSES = {"cls": "class", "bbox": "bbox", "iou": "giou"}
+
+
+@functools.cache
+def load_golden() -> dict[str, Any]:
+    """The stored data; for reading only."""
+    return torch.load(FOLDER / "dino_tiny.pt", weights_only=True)
+
+
+class StoredMaps(Backbone):
+    """Gives out the stored maps in place of a network's."""
+
+    def __init__(self, maps: list[Tensor]) -> None:
+        super().__init__()
+        self.maps = {f"res{level}": x for level, x in enumerate(maps, start=3)}
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return self.maps
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        return {
+            name: ShapeSpec(channels=x.shape[1], stride=2 ** int(name[-1]))
+            for name, x in self.maps.items()
+        }
+
+    @property
+    def size_divisibility(self) -> int:
+        return 32
+
+
+class SmallBackbone(Backbone):
+    """Patches of 4 pixels, each level made by one convolution."""
+
+    def __init__(self, channels: int = 12) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, channels, 4, stride=4)
+        self.levels = nn.ModuleList(nn.Conv2d(channels, channels, 2, stride=2) for _ in range(3))
+        self.channels = channels
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        x = self.stem(images)
+        maps = {"res2": x}
+        for number, level in enumerate(self.levels, start=3):
+            x = level(x.relu())
+            maps[f"res{number}"] = x
+        return maps
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        return {
+            f"res{number}": ShapeSpec(channels=self.channels, stride=2**number)
+            for number in range(2, 6)
+        }
+
+    @property
+    def size_divisibility(self) -> int:
+        return 64
+
+
+def build_golden_model() -> DINO:
+    """The detector that the data was made with."""
+    golden = load_golden()
+    cfg = golden["cfg"]
+    model = DINO(
+        backbone=ChannelMapper(
+            StoredMaps(golden["backbone_feats"]),
+            ["res3", "res4", "res5"],
+            cfg["dim"],
+            num_groups=cfg["neck_groups"],
+        ),
+        transformer=build_dino_transformer(
+            num_classes=cfg["num_classes"],
+            embed_dim=cfg["dim"],
+            num_heads=cfg["heads"],
+            num_points=cfg["points"],
+            feedforward_dim=cfg["ffn"],
+            num_encoder_layers=cfg["enc"],
+            num_decoder_layers=cfg["dec"],
+            num_queries=cfg["num_queries"],
+            position_temperature=cfg["pe_temperature"],
+        ),
+        criterion=DINOCriterion(HungarianMatcher()),
+        denoising=ContrastiveDenoising(
+            cfg["num_classes"],
+            cfg["dim"],
+            cfg["num_dn_queries"],
+            cfg["label_noise"],
+            cfg["box_noise"],
+        ),
+        num_classes=cfg["num_classes"],
+        pixel_mean=[0.0] * 3,
+        pixel_std=[1.0] * 3,
+        topk_per_image=cfg["topk"],
+    )
+    converted = convert_detector_state_dict(golden["state_dict"], "dino")
+    model.load_state_dict(converted, strict=True)
+    return model
+
+
+def build_small_model(
+    *, num_levels: int = 4, num_queries: int = 30, embed_dim: int = 32, **options: Any
+) -> DINO:
+    """A detector with random weights on a network of convolutions."""
+    in_features = [f"res{number}" for number in range(7 - num_levels, 6)]
+    return DINO(
+        backbone=ChannelMapper(
+            SmallBackbone(), in_features, embed_dim, num_levels=num_levels, num_groups=8
+        ),
+        transformer=build_dino_transformer(
+            num_classes=5,
+            num_levels=num_levels,
+            embed_dim=embed_dim,
+            num_heads=4,
+            feedforward_dim=48,
+            num_encoder_layers=2,
+            num_decoder_layers=3,
+            num_queries=num_queries,
+            use_act_checkpoint=options.pop("use_act_checkpoint", False),
+        ),
+        criterion=DINOCriterion(HungarianMatcher()),
+        denoising=ContrastiveDenoising(5, embed_dim, num_queries=10),
+        num_classes=5,
+        pixel_mean=[120.0] * 3,
+        pixel_std=[60.0] * 3,
+        **options,
+    )
+
+
+def golden_targets(*, last_is_empty: bool = False) -> Targets:
+    """The stored objects."""
+    golden = load_golden()
+    boxes, labels = list(golden["gt"]), list(golden["gt_labels"])
+    if last_is_empty:
+        boxes[-1], labels[-1] = boxes[-1][:0], labels[-1][:0]
+    return join_targets(
+        [make_instances(*one) for one in zip(golden["sizes"], boxes, labels, strict=True)]
+    )
+
+
+def make_instances(size: tuple[int, int], boxes: Tensor, labels: Tensor) -> Instances:
+    """What a mapper gives for training."""
+    return Instances(size, gt_boxes=Boxes(boxes), gt_classes=labels)
+
+
+def stored_noise() -> DenoisingQueries:
+    """The stored denoising queries."""
+    golden = load_golden()
+    return DenoisingQueries(
+        golden["dn_label_query"],
+        golden["dn_bbox_query"],
+        num_groups=golden["dn_meta"]["num_dn_group"],
+        num_places=max(len(labels) for labels in golden["gt_labels"]),
+    )
+
+
+def run_golden(model: DINO, noisy: DenoisingQueries | None) -> TransformerOutput:
+    """Runs all behind the backbone on the stored maps."""
+    golden = load_golden()
+    maps = model.backbone(torch.zeros(2, 3, *golden["pad"]))
+    return model.transformer(list(maps.values()), golden["sizes"], golden["pad"], noisy)
+
+
+def our_name(official: str) -> str:
+    """The name of a loss: ``d0.dn_loss_cls`` is ``loss_class_dn_0``."""
+    layer, _, term = official.rpartition(".")
+    suffix = f"_{layer.removeprefix('d')}" if layer else ""
+    for prefix, ours in (("interm_", "_enc"), ("dn_", "_dn")):
+        if term.startswith(prefix):
+            term, suffix = term.removeprefix(prefix), ours + suffix
+    return f"loss_{LOSSES[term.removeprefix('loss_')]}{suffix}"
