@@ -1,5 +1,6 @@
 """DINO (https://arxiv.org/abs/2203.03605), a detector for any Detectron2 backbone."""
 
+from piip_d2.modeling.dino.build import build_dino_transformer
 from piip_d2.modeling.dino.criterion import DINOCriterion
 from piip_d2.modeling.dino.decoder import Decoder, DecoderLayer
 from piip_d2.modeling.dino.denoising import ContrastiveDenoising, DenoisingQueries
@@ -15,7 +16,6 @@ from piip_d2.modeling.dino.transformer import (
     DINOTransformer,
     Predictions,
     TransformerOutput,
-    build_dino_transformer,
 )
 
 __all__ = [

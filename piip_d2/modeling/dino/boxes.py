@@ -1,4 +1,4 @@
-"""Arithmetic on boxes that torchvision does not have."""
+"""Arithmetic on boxes (..., 4), as corners or as centre and size."""
 
 from __future__ import annotations
 
@@ -15,6 +15,18 @@ def inverse_sigmoid(x: Tensor) -> Tensor:
     """Logits of numbers in [0, 1], at most a thousandth away from either end."""
     x = x.clamp(0.0, 1.0)
     return torch.log(x.clamp(min=_EPSILON) / (1.0 - x).clamp(min=_EPSILON))
+
+
+def to_corners(boxes: Tensor) -> Tensor:
+    """Centre x, centre y, width and height as left, top, right and bottom."""
+    half = boxes[..., 2:] * 0.5
+    return torch.cat([boxes[..., :2] - half, boxes[..., :2] + half], dim=-1)
+
+
+def to_center_and_size(boxes: Tensor) -> Tensor:
+    """Left, top, right and bottom as centre x, centre y, width and height."""
+    upper_left, lower_right = boxes.split(2, dim=-1)
+    return torch.cat([(upper_left + lower_right) * 0.5, lower_right - upper_left], dim=-1)
 
 
 def generalized_iou(boxes: Tensor, others: Tensor) -> Tensor:

@@ -6,9 +6,8 @@ import torch
 from detectron2.utils import comm
 from fvcore.nn import sigmoid_focal_loss
 from torch import Tensor, nn
-from torchvision.ops import box_convert
 
-from piip_d2.modeling.dino.boxes import generalized_iou
+from piip_d2.modeling.dino.boxes import generalized_iou, to_corners
 from piip_d2.modeling.dino.denoising import DenoisingQueries
 from piip_d2.modeling.dino.matcher import HungarianMatcher
 from piip_d2.modeling.dino.targets import Targets
@@ -107,9 +106,7 @@ class DINOCriterion(nn.Module):
         )
         boxes, target_boxes = predictions.boxes[where], targets.boxes[objects]
         distance = (boxes - target_boxes).abs()
-        giou = generalized_iou(
-            box_convert(boxes, "cxcywh", "xyxy"), box_convert(target_boxes, "cxcywh", "xyxy")
-        )
+        giou = generalized_iou(to_corners(boxes), to_corners(target_boxes))
         terms = [focal.sum(dim=(1, 2, 3)), distance.sum(dim=(1, 2)), (1.0 - giou).sum(dim=1)]
         return torch.stack(terms, dim=1) * focal.new_tensor(self.term_weights)
 

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import box_convert
 
-from piip_d2.modeling.dino.boxes import inverse_sigmoid
+from piip_d2.modeling.dino.boxes import inverse_sigmoid, to_center_and_size, to_corners
 from piip_d2.modeling.dino.targets import Targets
 
 
@@ -128,6 +127,6 @@ class ContrastiveDenoising(nn.Module):
         amounts = torch.rand_like(boxes)
         amounts[1::2] += 1.0
         half_sides = boxes[..., 2:].repeat(1, 1, 2) / 2.0
-        corners = box_convert(boxes, "cxcywh", "xyxy")
+        corners = to_corners(boxes)
         corners = corners + signs * amounts * half_sides * self.box_noise
-        return box_convert(corners.clamp(0.0, 1.0), "xyxy", "cxcywh")
+        return to_center_and_size(corners.clamp(0.0, 1.0))

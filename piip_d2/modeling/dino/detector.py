@@ -13,6 +13,7 @@ from detectron2.structures import ImageList, Instances
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
+from piip_d2.modeling.dino.build import build_dino_transformer
 from piip_d2.modeling.dino.criterion import DINOCriterion
 from piip_d2.modeling.dino.denoising import ContrastiveDenoising
 from piip_d2.modeling.dino.inference import select_detections
@@ -20,11 +21,7 @@ from piip_d2.modeling.dino.matcher import HungarianMatcher
 from piip_d2.modeling.dino.neck import ChannelMapper
 from piip_d2.modeling.dino.targets import join_targets
 from piip_d2.modeling.dino.training_picture import draw_training_picture
-from piip_d2.modeling.dino.transformer import (
-    DINOTransformer,
-    TransformerOutput,
-    build_dino_transformer,
-)
+from piip_d2.modeling.dino.transformer import DINOTransformer, TransformerOutput
 
 
 @META_ARCH_REGISTRY.register()

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
-from torchvision.ops import box_convert
+
+from piip_d2.modeling.dino.boxes import to_corners
 
 
 def select_detections(
@@ -35,7 +36,7 @@ def select_detections(
     flat = logits.sigmoid().flatten(1)
     scores, chosen = flat.topk(min(topk, flat.shape[1]), dim=1)
     queries = chosen.div(num_classes, rounding_mode="floor")
-    corners = box_convert(boxes, "cxcywh", "xyxy")
+    corners = to_corners(boxes)
     corners = corners.gather(1, queries[..., None].expand(-1, -1, 4))
     results = []
     for number, (height, width) in enumerate(image_sizes):

@@ -6,9 +6,8 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
-from torchvision.ops import box_convert
 
-from piip_d2.modeling.dino.boxes import generalized_iou
+from piip_d2.modeling.dino.boxes import generalized_iou, to_corners
 from piip_d2.modeling.dino.targets import Targets
 
 # Keeps logarithms of probabilities finite.
@@ -101,8 +100,8 @@ class HungarianMatcher:
         class_cost = self._class_cost(logits.gather(-1, index))
         bbox_cost = torch.cdist(boxes, target_boxes.to(boxes.dtype), p=1.0)
         giou = generalized_iou(
-            box_convert(boxes, "cxcywh", "xyxy")[..., None, :],
-            box_convert(target_boxes, "cxcywh", "xyxy")[:, None],
+            to_corners(boxes)[..., None, :],
+            to_corners(target_boxes)[:, None],
         )
         costs = self.class_weight * class_cost + self.bbox_weight * bbox_cost
         costs = torch.nan_to_num(costs - self.giou_weight * giou, _FORBIDDING, _FORBIDDING)

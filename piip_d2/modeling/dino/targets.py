@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from detectron2.structures import Instances
 from torch import Tensor
-from torchvision.ops import box_convert
+
+from piip_d2.modeling.dino.boxes import to_center_and_size
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def join_targets(instances: Sequence[Instances]) -> Targets:
     boxes = [x.gt_boxes.tensor.float() / _scale(x.image_size).to(device) for x in instances]
     return Targets(
         labels=torch.cat([x.gt_classes for x in instances]),
-        boxes=box_convert(torch.cat(boxes), "xyxy", "cxcywh"),
+        boxes=to_center_and_size(torch.cat(boxes)),
         images=torch.repeat_interleave(
             torch.arange(len(counts)), torch.tensor(counts), output_size=sum(counts)
         ).to(device),

@@ -9,7 +9,8 @@ import numpy as np
 from detectron2.data.detection_utils import convert_image_to_rgb
 from detectron2.structures import Instances
 from detectron2.utils.events import get_event_storage
-from detectron2.utils.visualizer import Visualizer
+
+from piip_d2._optional import require
 
 _MAX_BOXES = 20
 
@@ -24,11 +25,12 @@ def draw_training_picture(
         found: Its detections, best first.
         image_format: Order of the channels.
     """
+    visualizer = require("detectron2.utils.visualizer", "pictures of training (vis_period)")
     image = convert_image_to_rgb(one_input["image"].permute(1, 2, 0), image_format)
     wanted = one_input["instances"].gt_boxes.tensor.cpu()
     best = found.pred_boxes.tensor[:_MAX_BOXES].float().cpu()
     pictures = [
-        Visualizer(image).overlay_instances(boxes=boxes.numpy()).get_image()
+        visualizer.Visualizer(image).overlay_instances(boxes=boxes.numpy()).get_image()
         for boxes in (wanted, best)
     ]
     get_event_storage().put_image(

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from piip_d2.layers import MSDeformAttn
-from piip_d2.modeling.dino.decoder import Decoder, DecoderLayer
+from piip_d2.modeling.dino.decoder import Decoder
 from piip_d2.modeling.dino.denoising import DenoisingQueries
-from piip_d2.modeling.dino.encoder import Encoder, EncoderLayer
+from piip_d2.modeling.dino.encoder import Encoder
 from piip_d2.modeling.dino.head import PredictionHead
 from piip_d2.modeling.dino.levels import describe_levels
-from piip_d2.modeling.dino.mlp import MLP
 from piip_d2.modeling.dino.position_encoding import SinePositionEncoding
 from piip_d2.modeling.dino.query_selection import QuerySelection
 
@@ -147,68 +146,3 @@ class DINOTransformer(nn.Module):
             for mask, level in zip(padding_masks, self.level_embeds, strict=True)
         ]
         return torch.cat(positions, dim=1)
-
-
-def build_dino_transformer(
-    *,
-    num_classes: int,
-    num_levels: int = 4,
-    embed_dim: int = 256,
-    num_heads: int = 8,
-    num_points: int = 4,
-    feedforward_dim: int = 2048,
-    num_encoder_layers: int = 6,
-    num_decoder_layers: int = 6,
-    num_queries: int = 900,
-    position_temperature: float = 20.0,
-    position_offset: float = 0.0,
-    use_act_checkpoint: bool = False,
-) -> DINOTransformer:
-    """Builds the transformer from sizes; what configuration files call.
-
-    Args:
-        num_classes: Kinds of objects.
-        num_levels: Feature maps.
-        embed_dim: Channels of tokens and queries.
-        num_heads: Heads of every attention.
-        num_points: Sampling points per head and level.
-        feedforward_dim: Channels inside the MLPs of the layers.
-        num_encoder_layers: Layers of the encoder.
-        num_decoder_layers: Layers of the decoder.
-        num_queries: Objects that are looked for in an image.
-        position_temperature: See :class:`SinePositionEncoding`. 20 for the networks released with
-            PIIP and DINO, 10000 for detrex.
-        position_offset: See there. 0, and -0.5 for detrex.
-        use_act_checkpoint: Whether activations are recomputed in the backward pass.
-
-    Returns:
-        The transformer with random weights.
-    """
-
-    def deformable() -> MSDeformAttn:
-        return MSDeformAttn(
-            embed_dim, num_heads=num_heads, num_levels=num_levels, num_points=num_points
-        )
-
-    def ffn() -> MLP:
-        return MLP(embed_dim, feedforward_dim, embed_dim)
-
-    encoder_layers = (
-        EncoderLayer(embed_dim, deformable(), ffn()) for _ in range(num_encoder_layers)
-    )
-    decoder_layers = (
-        DecoderLayer(
-            nn.MultiheadAttention(embed_dim, num_heads, batch_first=True), deformable(), ffn()
-        )
-        for _ in range(num_decoder_layers)
-    )
-    return DINOTransformer(
-        position_encoding=SinePositionEncoding(embed_dim, position_temperature, position_offset),
-        encoder=Encoder(encoder_layers, use_act_checkpoint),
-        query_selection=QuerySelection(embed_dim, num_queries),
-        decoder=Decoder(
-            decoder_layers, MLP(2 * embed_dim, embed_dim, embed_dim), use_act_checkpoint
-        ),
-        heads=[PredictionHead(embed_dim, num_classes) for _ in range(num_decoder_layers + 1)],
-        num_levels=num_levels,
-    )
