@@ -105,12 +105,14 @@ class ChannelMapper(Backbone):
     @property
     def size_divisibility(self) -> int:
         """Images are padded to multiples of this many pixels."""
-        return self.bottom_up.size_divisibility
+        # Of Detectron2's backbones, Swin has this property but no value for it, and the pyramid of
+        # ViTDet says it in its constraints alone, under a misspelt name.
+        divisibility = getattr(self.bottom_up, "size_divisibility", 0)
+        return max(divisibility, self.bottom_up.padding_constraints.get("size_divisiblity", 0))
 
     @property
     def padding_constraints(self) -> dict[str, int]:
         """What ``ImageList`` has to heed when it pads."""
-        # Said once more, as not all backbones of Detectron2 spell this key right.
         return {
             **self.bottom_up.padding_constraints,
             "size_divisibility": self.size_divisibility,

@@ -59,8 +59,9 @@ class StoredMaps(Backbone):
 class SmallBackbone(Backbone):
     """Patches of 4 pixels, each level made by one convolution."""
 
-    def __init__(self, channels: int = 12) -> None:
+    def __init__(self, channels: int = 12, square_size: int = 0) -> None:
         super().__init__()
+        self.square_size = square_size
         self.stem = nn.Conv2d(3, channels, 4, stride=4)
         self.levels = nn.ModuleList(nn.Conv2d(channels, channels, 2, stride=2) for _ in range(3))
         self.channels = channels
@@ -82,6 +83,10 @@ class SmallBackbone(Backbone):
     @property
     def size_divisibility(self) -> int:
         return 64
+
+    @property
+    def padding_constraints(self) -> dict[str, int]:
+        return {"square_size": self.square_size}
 
 
 def build_golden_model() -> DINO:
@@ -125,13 +130,23 @@ def build_golden_model() -> DINO:
 
 
 def build_small_model(
-    *, num_levels: int = 4, num_queries: int = 30, embed_dim: int = 32, **options: Any
+    *,
+    num_levels: int = 4,
+    num_queries: int = 30,
+    embed_dim: int = 32,
+    square_size: int = 0,
+    use_act_checkpoint: bool = False,
+    **options: Any,
 ) -> DINO:
     """A detector with random weights on a network of convolutions."""
     in_features = [f"res{number}" for number in range(7 - num_levels, 6)]
     return DINO(
         backbone=ChannelMapper(
-            SmallBackbone(), in_features, embed_dim, num_levels=num_levels, num_groups=8
+            SmallBackbone(square_size=square_size),
+            in_features,
+            embed_dim,
+            num_levels=num_levels,
+            num_groups=8,
         ),
         transformer=build_dino_transformer(
             num_classes=5,
@@ -142,7 +157,7 @@ def build_small_model(
             num_encoder_layers=2,
             num_decoder_layers=3,
             num_queries=num_queries,
-            use_act_checkpoint=options.pop("use_act_checkpoint", False),
+            use_act_checkpoint=use_act_checkpoint,
         ),
         criterion=DINOCriterion(HungarianMatcher()),
         denoising=ContrastiveDenoising(5, embed_dim, num_queries=10),
@@ -195,3 +210,20 @@ def our_name(official: str) -> str:
         if term.startswith(prefix):
             term, suffix = term.removeprefix(prefix), ours + suffix
     return f"loss_{LOSSES[term.removeprefix('loss_')]}{suffix}"
+
+
+def make_input(size: tuple[int, int], num_objects: int) -> dict[str, Any]:
+    """An image of noise with random boxes, as a mapper gives it."""
+    height, width = size
+    corners = torch.rand(num_objects, 2, 2).sort(dim=1).values
+    boxes = corners.flatten(1) * torch.tensor([width, height, width, height])
+    labels = torch.randint(5, (num_objects,))
+    image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
+    return {"image": image, "instances": make_instances(size, boxes, labels)}
+
+
+def disturb(model: nn.Module) -> None:
+    """Moves weights away from the zeros that some of them start with."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.05 * torch.randn_like(parameter)

@@ -1,0 +1,188 @@
+"""The whole detector on small networks: what may come in, and what must come out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from detectron2.config import get_cfg
+from detectron2.modeling import build_model
+from detectron2.utils.events import EventStorage, get_event_storage
+from torch import Tensor
+
+from piip_d2.config import add_dino_config
+from piip_d2.modeling import DINO
+from piip_d2.modeling.dino import ContrastiveDenoising
+from tests.modeling.dino.tiny import build_small_model, disturb, make_input
+
+NUM_LOSSES = 3 * (3 + 1 + 3)
+
+
+def train_step(model: DINO, batch: list) -> dict[str, Tensor]:
+    losses = model.train()(batch)
+    torch.stack(list(losses.values())).sum().backward()
+    return losses
+
+
+def assert_trains_everything(model: DINO) -> None:
+    unused = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    assert unused == []
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+
+
+@torch.no_grad()
+def test_images_of_a_batch_do_not_see_each_other() -> None:
+    model = build_small_model(square_size=192, topk_per_image=50).eval()
+    disturb(model)
+    batch = [make_input((160, 101), 1), make_input((90, 190), 1), make_input((192, 192), 1)]
+    together = model(batch)
+    for one_input, expected in zip(batch, together, strict=True):
+        (alone,) = model([one_input])
+        found, wanted = alone["instances"], expected["instances"]
+        assert len(found) == len(wanted) > 0
+        assert torch.equal(found.pred_classes, wanted.pred_classes)
+        torch.testing.assert_close(found.scores, wanted.scores, atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            found.pred_boxes.tensor, wanted.pred_boxes.tensor, atol=1e-4, rtol=0
+        )
+
+
+@pytest.mark.parametrize("counts", [(3, 1), (2, 0), (0, 0), (40, 2)])
+def test_any_number_of_objects(counts: tuple[int, int]) -> None:
+    model = build_small_model()
+    batch = [
+        make_input(size, count) for size, count in zip([(70, 90), (64, 64)], counts, strict=True)
+    ]
+    losses = train_step(model, batch)
+    assert len(losses) == NUM_LOSSES
+    assert all(x.isfinite() for x in losses.values())
+    assert_trains_everything(model)
+
+
+def test_no_objects_cost_no_boxes() -> None:
+    losses = train_step(build_small_model(), [make_input((64, 64), 0)])
+    for name, x in losses.items():
+        is_zero = "class" not in name or "dn" in name
+        assert (x.item() == 0.0) == is_zero, name
+
+
+def test_fewer_tokens_than_queries() -> None:
+    model = build_small_model(num_queries=500)
+    batch = [make_input((64, 64), 2)]
+    losses = train_step(model, batch)
+    assert all(x.isfinite() for x in losses.values())
+    (found,) = model.eval()(batch)
+    assert len(found["instances"]) <= 300
+
+
+def test_five_levels_use_stride_4() -> None:
+    model = build_small_model(num_levels=5)
+    strides = [shape.stride for shape in model.backbone.output_shape().values()]
+    assert strides == [4, 8, 16, 32, 64]
+    assert list(model.backbone.output_shape()) == ["p2", "p3", "p4", "p5", "p6"]
+    train_step(model, [make_input((128, 96), 2)])
+    assert_trains_everything(model)
+
+
+def test_training_without_denoising() -> None:
+    model = build_small_model()
+    model.denoising = None
+    losses = train_step(model, [make_input((64, 64), 2)])
+    assert len(losses) == 3 * (3 + 1)
+    assert_trains_everything(model)
+
+
+def test_recomputation_changes_nothing() -> None:
+    torch.manual_seed(1)
+    batch = [make_input((64, 96), 3), make_input((80, 64), 1)]
+    results = []
+    for use_act_checkpoint in (False, True):
+        torch.manual_seed(2)
+        model = build_small_model(use_act_checkpoint=use_act_checkpoint)
+        assert model.transformer.encoder.use_act_checkpoint == use_act_checkpoint
+        losses = train_step(model, batch)
+        results.append((losses, {n: p.grad for n, p in model.named_parameters()}))
+    for plain, recomputed in zip(*results, strict=True):
+        torch.testing.assert_close(plain, recomputed, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_keeps_boxes_and_losses_in_32_bits(dtype: torch.dtype) -> None:
+    torch.manual_seed(3)
+    model, batch = build_small_model(), [make_input((64, 96), 2)]
+    with torch.autocast("cpu", dtype=dtype):
+        losses = model.train()(batch)
+        output = model._run(model.preprocess_images(batch))
+    assert {x.dtype for x in losses.values()} == {torch.float32}
+    assert output.decoder.boxes.dtype == output.encoder.logits.dtype == torch.float32
+    torch.stack(list(losses.values())).sum().backward()
+    assert_trains_everything(model)
+
+
+@torch.no_grad()
+def test_detections_come_at_the_wanted_size() -> None:
+    model = build_small_model(topk_per_image=12).eval()
+    one_input = make_input((64, 96), 0) | {"height": 640, "width": 960}
+    found = model([one_input])[0]["instances"]
+    assert found.image_size == (640, 960)
+    assert 0 < len(found) <= 12
+    assert found.scores.tolist() == sorted(found.scores.tolist(), reverse=True)
+    boxes = found.pred_boxes.tensor
+    assert (boxes >= 0).all() and (boxes <= torch.tensor([960, 640, 960, 640])).all()
+    model.score_thresh = found.scores[3].item()
+    assert len(model([one_input])[0]["instances"]) == 4
+
+
+def test_classes_must_agree() -> None:
+    model = build_small_model()
+    with pytest.raises(ValueError, match="denoising for 7"):
+        DINO(
+            backbone=model.backbone,
+            transformer=model.transformer,
+            criterion=model.criterion,
+            denoising=ContrastiveDenoising(7, 32),
+            num_classes=5,
+            pixel_mean=[0.0] * 3,
+            pixel_std=[1.0] * 3,
+        )
+
+
+def test_losses_reach_the_box_head_of_the_layer_before() -> None:
+    """Look forward twice: but not of the one before that."""
+    model = build_small_model()
+    disturb(model)
+    losses = model.train()([make_input((64, 96), 2)])
+    (losses["loss_bbox"] + losses["loss_giou"]).backward()
+    grads = [head.bbox_embed.layers[-1].weight.grad for head in model.transformer.heads]
+    assert grads[0] is None or grads[0].abs().sum() == 0
+    assert all(grad is not None and grad.abs().sum() > 0 for grad in grads[1:3])
+
+
+def test_pictures_of_training() -> None:
+    pytest.importorskip("cv2")
+    model = build_small_model(vis_period=2)
+    shown = []
+    with EventStorage() as storage:
+        for storage.iter in range(3):
+            model.train()([make_input((64, 96), 2)])
+            shown.append(len(get_event_storage()._vis_data))
+    assert shown == [1, 1, 2]
+    assert storage._vis_data[0][1].shape == (3, 128, 96)
+
+
+def test_detectron2_builds_it_from_yacs() -> None:
+    cfg = get_cfg()
+    add_dino_config(cfg)
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.META_ARCHITECTURE = "DINO"
+    cfg.MODEL.BACKBONE.NAME = "build_resnet_backbone"
+    cfg.MODEL.RESNETS.DEPTH = 18
+    cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 64
+    cfg.MODEL.RESNETS.OUT_FEATURES = ["res3", "res4", "res5"]
+    cfg.MODEL.DINO.NUM_CLASSES = 3
+    cfg.MODEL.DINO.NUM_ENCODER_LAYERS = cfg.MODEL.DINO.NUM_DECODER_LAYERS = 1
+    cfg.MODEL.DINO.FEEDFORWARD_DIM = 64
+    model = build_model(cfg)
+    assert isinstance(model, DINO)
+    losses = model.train()([make_input((64, 96), 0)])
+    assert len(losses) == 9
