@@ -181,11 +181,14 @@ def _to_official(
 def _detector_kind(model: nn.Module) -> str:
     backbone = getattr(getattr(model, "backbone", None), "bottom_up", None)
     heads = getattr(model, "roi_heads", None)
-    if backbone is None or not hasattr(backbone, "branches") or heads is None:
+    is_dino = hasattr(getattr(model, "transformer", None), "query_selection")
+    if backbone is None or not hasattr(backbone, "branches") or not (heads or is_dino):
         raise ValueError(
-            "the config's model is no Faster or Mask R-CNN on a PIIP backbone with an FPN; "
-            "checkpoints of other detectors cannot be converted"
+            "the config's model is no Faster or Mask R-CNN on a PIIP backbone with an FPN, and no "
+            "DINO on one; checkpoints of other detectors cannot be converted"
         )
+    if is_dino:
+        return "dino"
     if isinstance(getattr(heads, "box_head", None), nn.ModuleList):
         raise ValueError("checkpoints of Cascade R-CNN cannot be converted")
     return "mask_rcnn" if getattr(heads, "mask_on", False) else "faster_rcnn"

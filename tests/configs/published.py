@@ -1,4 +1,4 @@
-"""The released Mask R-CNN configurations and which of ours is which."""
+"""The released configurations and which of ours is which."""
 
 from __future__ import annotations
 
@@ -128,6 +128,22 @@ PUBLISHED = [
         "mask_rcnn/intern_vit_6b_1024_1x_ms", "baseline/mask_rcnn_internvit_6b_fpn_1x_coco_bs16_ms"
     ),
     Published("mask_rcnn/convnext_b_1024_1x", "baseline/mask_rcnn_convnext-base_1024_regular-fpn"),
+    Published(
+        "dino/piip_sbl_1792_1120_672_3x",
+        "3branch/dino_4scale_deit_384_sbl_1792_1120_672_fpn_3x_coco_bs32_ms",
+    ),
+    Published(
+        "dino/piip_h6b_1024_768_1x",
+        "2branch/dino_4scale_internvit_h6b_1024_768_fpn_1x_coco_bs32_ms",
+    ),
+    Published(
+        "dino/piip_lh6b_1536_1024_512_2x",
+        "3branch/dino_4scale_internvit_lh6b_1536_1024_512_fpn_2x_coco_bs32_ms",
+    ),
 ]
-# Rows of the paper without a released configuration.
-UNRELEASED = {"mask_rcnn/piip_vt_vs_vb_1024_672_448_1x"}
+# Rows of the paper without a released configuration, and our own recipes.
+UNRELEASED = {
+    "mask_rcnn/piip_vt_vs_vb_1024_672_448_1x",
+    "dino/piip_sbl_1568_1120_672_1x",
+    "dino/piip_tsb_1120_896_448_1x",
+}

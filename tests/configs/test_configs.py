@@ -35,6 +35,8 @@ RECIPES = [
     "quick/faster_rcnn_trees",
     "mask_rcnn/piip_tsb_1120_896_448_1x",
     "mask_rcnn/piip_lh6b_1536_1024_512_1x_ms",
+    "dino/piip_sbl_1792_1120_672_3x",
+    "dino/piip_lh6b_1536_1024_512_2x",
 ]
 each_recipe = pytest.mark.parametrize("name", RECIPES)
 
@@ -50,9 +52,10 @@ def test_builds_without_memory(name: str) -> None:
     assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
     piip = load_once(name).model.backbone.bottom_up
     assert len(model.backbone.bottom_up.branches) == len(piip.branches)
-    # The FPN above hands the padding on, whatever its own strides are.
+    # The neck above hands the padding on, whatever its own strides are.
     assert model.backbone.size_divisibility == piip.size_divisibility
-    assert list(model.backbone.output_shape()) == ["p2", "p3", "p4", "p5", "p6"]
+    maps = ["p3", "p4", "p5", "p6"] if name.startswith("dino/") else ["p2", "p3", "p4", "p5", "p6"]
+    assert list(model.backbone.output_shape()) == maps
 
 
 @each_detector
@@ -157,6 +160,11 @@ def test_one_gpu_preset_keeps_the_batch(name: str) -> None:
 def test_number_of_classes_stands_in_one_place(name: str) -> None:
     model = load(name).model
     set_num_classes(model, 7)
+    if "roi_heads" not in model:
+        detector = instantiate_on_meta(model)
+        assert detector.num_classes == detector.transformer.num_classes == 7
+        assert detector.denoising.label_enc.num_embeddings == 7
+        return
     heads = instantiate_on_meta(model.roi_heads)
     assert heads.num_classes == heads.box_predictor.num_classes == 7
     if heads.mask_on:

@@ -1,4 +1,4 @@
-"""The resolved Mask R-CNN configurations against the released ones."""
+"""The resolved configurations against the released ones."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def backbone(name: str) -> nn.Module:
 
 def test_the_table_covers_all_experiments_and_all_released_configurations() -> None:
     ours = {item.name for item in PUBLISHED} | UNRELEASED
-    assert ours == {name for name in NAMES if name.startswith("mask_rcnn/")}
+    assert ours == {name for name in NAMES if name.startswith(("mask_rcnn/", "dino/"))}
     assert {item.official for item in PUBLISHED} == official_names()
-    assert len(official_names()) == 30
+    assert len(official_names()) == 33
 
 
 @each_built
@@ -181,7 +181,11 @@ def test_schedule(published: Published) -> None:
     assert cfg.train.eval_period == cfg.train.checkpointer.period == per_epoch
     assert cfg.dataloader.train.total_batch_size * cfg.train.accumulate == published.batch_size
     assert cfg.train.auto_scale_lr.base_batch_size == published.batch_size
-    assert not cfg.train.clip_grad.enabled
+    clipping = published.recipe.get("grad_clip")
+    assert cfg.train.clip_grad.enabled == (clipping is not None)
+    if clipping is not None:
+        limits = {"max_norm": cfg.train.clip_grad.max_norm, "norm_type": 2}
+        assert limits == clipping and cfg.train.clip_grad.norm_type == 2
     multiplier = instantiate(cfg.lr_multiplier)
 
     def rates(*iterations: int) -> list[float]:
@@ -215,8 +219,11 @@ def test_heads() -> None:
 
 @each_published
 def test_heads_are_the_same_everywhere(published: Published) -> None:
-    model, first = load_once(published.name).model, load_once(PUBLISHED[0].name).model
-    for part in ("proposal_generator", "roi_heads"):
+    kind = published.name.partition("/")[0]
+    first = next(item.name for item in PUBLISHED if item.name.startswith(kind))
+    model, first = load_once(published.name).model, load_once(first).model
+    parts = ("transformer", "denoising", "criterion")
+    for part in parts if kind == "dino" else ("proposal_generator", "roi_heads"):
         assert OmegaConf.to_container(model[part]) == OmegaConf.to_container(first[part])
 
 

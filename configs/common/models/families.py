@@ -23,6 +23,19 @@ _INTERN_VIT = _Network("intern_vit_6b", 0.4, use_act_checkpoint=True)
 _MAE_HUGE = _Network("mae_huge", 0.4, use_act_checkpoint=True)
 
 
+def deit_384_sbl(img_sizes: Sequence[int], **options: Any) -> list[DictConfig]:
+    """PIIP-SBL of DeiT III networks pre-trained at 384 pixels; every third block is global."""
+    networks = [
+        _Network("deit3_small_384", 0.05),
+        _Network("deit3_base_384", 0.15),
+        _Network("deit3_large_384", 0.4),
+    ]
+    branches = _pyramid(networks, img_sizes, **options)
+    for one in branches:
+        one.window_size = [24, 24, None] * (one.depth // 3)
+    return branches
+
+
 def augreg_sbl(img_sizes: Sequence[int], **options: Any) -> list[DictConfig]:
     """PIIP-SBL of AugReg networks pre-trained at 384 pixels."""
     networks = [
