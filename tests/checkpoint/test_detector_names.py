@@ -159,6 +159,18 @@ def test_heads_there_and_back(golden: dict[str, Any]) -> None:
     assert all(torch.equal(back[name], x) for name, x in golden["state_dict"].items())
 
 
+def test_dino_there_and_back() -> None:
+    weights = torch.load(FOLDER / "dino_tiny.pt", weights_only=True)["state_dict"]
+    converted = convert_detector_state_dict(weights, "dino")
+    assert len(converted) == len(weights)
+    # The head of the encoder is the last one, behind those of three layers of the decoder.
+    last = "bbox_head.reg_branches.3.4.bias"
+    assert converted["transformer.heads.3.bbox_embed.layers.2.bias"] is weights[last]
+    back = export_detector_state_dict(converted, "dino", {"type": "vit_models"})
+    assert list(back) == list(weights)
+    assert all(back[name] is x for name, x in weights.items())
+
+
 @pytest.mark.parametrize("norm", ["bn", "gn"])
 def test_heads_with_norms_there_and_back(norm: str) -> None:
     names = ["roi_head.bbox_head.shared_convs.2.conv.weight", "neck.fpn_convs.0.conv.weight"]

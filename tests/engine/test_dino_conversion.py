@@ -1,0 +1,89 @@
+"""A whole DINO from the authors' file to a model that computes the same, and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.config import LazyConfig, instantiate
+from torch import Tensor
+
+from piip_d2.engine.checkpointer import AtomicCheckpointer
+from piip_d2.engine.conversion import build_without_memory, convert_checkpoint, match_weights
+from piip_d2.engine.conversion_report import ConversionError
+from tests.engine.dino_keys import dino_head_keys
+from tests.golden.cases import BackboneCase
+from tests.modeling.dino.tiny import load_golden
+
+CONFIG = str(Path(__file__).with_name("official_dino_config.py"))
+CASE = "two_branch_dino"
+
+
+@pytest.fixture(scope="module")
+def weights() -> dict[str, Tensor]:
+    """A detector as the authors' code saves it: a small backbone with fitting heads."""
+    backbone = BackboneCase(CASE).weights
+    width = backbone["merge_branch1.0.weight"].shape[0]
+    heads = {
+        name: x.repeat(1, width // x.shape[1], 1, 1)
+        if name.startswith("neck.") and x.dim() == 4
+        else x
+        for name, x in load_golden()["state_dict"].items()
+    }
+    return {**{f"backbone.{name}": x for name, x in backbone.items()}, **heads}
+
+
+@pytest.fixture
+def source(tmp_path: Path, weights: dict[str, Tensor]) -> str:
+    torch.save({"meta": {"epoch": 12}, "state_dict": weights}, tmp_path / "official.pth")
+    return str(tmp_path / "official.pth")
+
+
+@torch.no_grad()
+def test_converted_file_computes_what_the_reference_computed(tmp_path: Path, source: str) -> None:
+    output = tmp_path / "ours.pth"
+    report = convert_checkpoint(source, CONFIG, output)
+    model = instantiate(LazyConfig.load(CONFIG).model).eval()
+    AtomicCheckpointer(model).load_for("evaluate", str(output))
+    assert sorted(report.matched) == sorted(model.state_dict())
+    assert report.is_complete and not report.dropped
+
+    case = BackboneCase(CASE)
+    maps = model.backbone.bottom_up(case.io["square.input"]).values()
+    for actual, expected in zip(maps, case.outputs("square"), strict=True):
+        assert (actual - expected).abs().max() < 2e-5 * expected.abs().max()
+
+    golden = load_golden()
+    output = model.transformer(golden["neck"], golden["sizes"], golden["pad"])
+    torch.testing.assert_close(output.decoder.boxes, golden["box"], atol=1e-4, rtol=0)
+    torch.testing.assert_close(output.decoder.logits, golden["cls"], atol=1e-4, rtol=0)
+
+
+def test_there_and_back(tmp_path: Path, source: str, weights: dict[str, Tensor]) -> None:
+    ours, back = tmp_path / "ours.pth", tmp_path / "back.pth"
+    convert_checkpoint(source, CONFIG, ours)
+    report = convert_checkpoint(str(ours), CONFIG, back, to_official=True)
+    official = torch.load(back, weights_only=True)["state_dict"]
+    assert sorted(report.matched) == sorted(official) == sorted(weights)
+    assert all(torch.equal(official[name], x) for name, x in weights.items())
+
+
+def test_other_numbers_of_layers_are_told(tmp_path: Path, source: str) -> None:
+    with pytest.raises(ConversionError, match="of another shape|missing"):
+        convert_checkpoint(
+            source, CONFIG, tmp_path / "x.pth", overrides=["model.transformer.num_decoder_layers=4"]
+        )
+
+
+def test_upsampler_of_three_branches_is_dropped(weights: dict[str, Tensor]) -> None:
+    unused = {"backbone.fpn1.0.weight": torch.ones(2), "backbone.fpn1.0.bias": torch.ones(2)}
+    model = build_without_memory(LazyConfig.load(CONFIG))
+    _, report = match_weights({**weights, **unused}, model, "dino")
+    assert report.is_complete and sorted(report.dropped) == sorted(unused)
+
+
+def test_released_heads_have_as_many_weights_as_recorded() -> None:
+    keys = dino_head_keys(64)
+    assert len(keys) == 309
+    assert round(sum(x.numel() for x in keys.values()) / 1e6, 2) == 18.75
