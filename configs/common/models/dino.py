@@ -20,6 +20,7 @@ model = L(DINO)(
         out_channels=256,
         # Five with res2 among the maps below.
         num_levels=4,
+        num_groups=32,
     ),
     transformer=L(build_dino_transformer)(
         num_classes="${..num_classes}",
