@@ -1,4 +1,4 @@
-"""The parts of Detectron2's detectors behind a network: neck and heads."""
+"""The parts of detectors behind a network: neck and heads."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from detectron2.modeling.roi_heads import StandardROIHeads
 from torch import Tensor, nn
 
 from piip_d2.analysis.structure import num_params
+from piip_d2.modeling import DINO
 from piip_d2.modeling.backbone import PIIPNetwork
 
 Features = Mapping[str, Tensor]
@@ -39,7 +40,7 @@ def find_network(model: nn.Module) -> PIIPNetwork:
 
 def find_backbone(model: nn.Module) -> nn.Module:
     """What takes images in a model: a detector's backbone, or the model itself."""
-    return model.backbone if isinstance(model, GeneralizedRCNN) else model
+    return model.backbone if isinstance(model, GeneralizedRCNN | DINO) else model
 
 
 def run_heads(model: nn.Module, features: Features, part: _Part) -> tuple[str, ...]:
@@ -53,6 +54,8 @@ def run_heads(model: nn.Module, features: Features, part: _Part) -> tuple[str, .
     Returns:
         What has to be known about the numbers, a sentence each.
     """
+    if isinstance(model, DINO):
+        return (_run_transformer(model, features, part),)
     if not isinstance(model, GeneralizedRCNN):
         return ()
     notes: list[str] = []
@@ -86,8 +89,21 @@ def head_params(model: nn.Module, network: PIIPNetwork) -> dict[str, int]:
             params["box_head"] = num_params(heads.box_head) + num_params(heads.box_predictor)
             if heads.mask_on:
                 params["mask_head"] = num_params(heads.mask_head)
+    if isinstance(model, DINO):
+        params["transformer"] = num_params(model.transformer)
     params["other"] = num_params(model) - num_params(network) - sum(params.values())
     return params
+
+
+def _run_transformer(model: DINO, features: Features, part: _Part) -> str:
+    finest, shape = (
+        next(iter(features.values())),
+        next(iter(model.backbone.output_shape().values())),
+    )
+    size = (finest.shape[2] * shape.stride, finest.shape[3] * shape.stride)
+    with part("transformer"):
+        model.transformer(list(features.values()), [size], size)
+    return "transformer: as for detection, without noisy queries."
 
 
 def _run_rpn(head: RPN, model: GeneralizedRCNN, features: Features, part: _Part) -> str:

@@ -82,3 +82,21 @@ def test_models_without_piip_are_refused() -> None:
     for convention in ("paper", "released_script", "actual"):
         with pytest.raises(ValueError, match="Linear has none"):
             count_costs(nn.Linear(3, 3), convention=convention)
+
+
+def test_transformer_of_dino_equals_closed_forms() -> None:
+    report = count_costs(build_without_numbers("configs/quick/dino_scenes.py"))
+    width, hidden, classes, queries, samples = CHANNELS, 256, 4, 60, 8 * 4 * 4
+    tokens = sum((SIDE // stride) ** 2 for stride in (8, 16, 32, 64))
+    norm, square = 5 * width, width**2
+    asked = 3 * width * samples + square + 2 * width * hidden
+    encoder_layer = tokens * (square + asked + 2 * norm)
+    box_head = 2 * square + 4 * width
+    selection = tokens * (square + norm + width * classes) + queries * box_head
+    decoder_layer = tokens * square + queries * (3 * square + 4 * square + asked + 4 * norm)
+    # Every layer but the last also moves the boxes of its queries.
+    heads = queries * (3 * width * classes + (3 + 2) * box_head)
+    flops = 2 * encoder_layer + selection + 3 * decoder_layer + heads
+    part = report.part("transformer")
+    assert part.flops - part.attention_flops == flops
+    assert any("without noisy queries" in note for note in report.notes)

@@ -56,7 +56,7 @@ model = L(DINO)(
     ),
     num_classes=80,
     topk_per_image=300,
-    score_thresh=0.0,
+    test_score_thresh=0.0,
     pixel_mean=[127.5, 127.5, 127.5],
     pixel_std=[127.5, 127.5, 127.5],
     input_format="RGB",

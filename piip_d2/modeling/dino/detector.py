@@ -37,7 +37,7 @@ class DINO(nn.Module):
         pixel_mean: Mean of every channel of an image, in the order of ``input_format``.
         pixel_std: Deviation of every channel.
         topk_per_image: Largest number of detections in an image.
-        score_thresh: Detections with a lower score are left out.
+        test_score_thresh: Detections with a lower score are left out.
         input_format: Order of the channels.
         vis_period: Iterations between two pictures of training in the log; 0 for none.
 
@@ -60,7 +60,7 @@ class DINO(nn.Module):
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
         topk_per_image: int = 300,
-        score_thresh: float = 0.0,
+        test_score_thresh: float = 0.0,
         input_format: str = "RGB",
         vis_period: int = 0,
     ) -> None:
@@ -78,7 +78,7 @@ class DINO(nn.Module):
         self.denoising = denoising
         self.num_classes = num_classes
         self.topk_per_image = topk_per_image
-        self.score_thresh = score_thresh
+        self.test_score_thresh = test_score_thresh
         self.input_format = input_format
         self.vis_period = vis_period
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
@@ -171,7 +171,7 @@ class DINO(nn.Module):
             output.decoder.boxes[-1],
             images.image_sizes,
             topk=self.topk_per_image,
-            score_thresh=self.score_thresh,
+            score_thresh=self.test_score_thresh,
         )
 
 

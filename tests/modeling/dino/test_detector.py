@@ -129,7 +129,7 @@ def test_detections_come_at_the_wanted_size() -> None:
     assert found.scores.tolist() == sorted(found.scores.tolist(), reverse=True)
     boxes = found.pred_boxes.tensor
     assert (boxes >= 0).all() and (boxes <= torch.tensor([960, 640, 960, 640])).all()
-    model.score_thresh = found.scores[3].item()
+    model.test_score_thresh = found.scores[3].item()
     assert len(model([one_input])[0]["instances"]) == 4
 
 
