@@ -21,6 +21,8 @@ model = L(DINO)(
         # Five with res2 among the maps below.
         num_levels=4,
         num_groups=32,
+        # True for weights of DINO's authors or of detrex.
+        bias=False,
     ),
     transformer=L(build_dino_transformer)(
         num_classes="${..num_classes}",

@@ -13,22 +13,33 @@ from piip_d2.ops.reference import without_autocast
 
 
 class ProjectedMap(nn.Module):
-    """A convolution without bias, and a group norm.
+    """A convolution and a group norm.
 
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
         num_groups: Groups of the norm; divides ``out_channels``.
         stride: 1 keeps the size, with a 1x1 convolution; 2 halves it, with a 3x3 one.
+        bias: Whether the convolution has a bias.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, num_groups: int, stride: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        num_groups: int,
+        *,
+        stride: int,
+        bias: bool = False,
+    ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(
-            in_channels, out_channels, 2 * stride - 1, stride, padding=stride - 1, bias=False
+            in_channels, out_channels, 2 * stride - 1, stride, padding=stride - 1, bias=bias
         )
         self.norm = nn.GroupNorm(num_groups, out_channels)
         nn.init.xavier_uniform_(self.conv.weight)
+        if self.conv.bias is not None:
+            nn.init.zeros_(self.conv.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, C, H, W) to (B, out_channels, H / stride, W / stride), rounded up."""
@@ -47,6 +58,8 @@ class ChannelMapper(Backbone):
         out_channels: Channels of every output.
         num_levels: Number of outputs, at least as many as ``in_features``.
         num_groups: Groups of the norms.
+        bias: Whether the convolutions have biases: not in the networks released with PIIP, but in
+            those of DINO's authors and of detrex.
 
     Raises:
         ValueError: If a name is unknown, or there are more names than levels.
@@ -59,6 +72,7 @@ class ChannelMapper(Backbone):
         out_channels: int = 256,
         num_levels: int = 4,
         num_groups: int = 32,
+        bias: bool = False,
     ) -> None:
         super().__init__()
         shapes = bottom_up.output_shape()
@@ -73,12 +87,12 @@ class ChannelMapper(Backbone):
         channels = [shapes[name].channels for name in self.in_features]
         strides = [shapes[name].stride for name in self.in_features]
         self.convs = nn.ModuleList(
-            ProjectedMap(width, out_channels, num_groups, stride=1) for width in channels
+            ProjectedMap(width, out_channels, num_groups, stride=1, bias=bias) for width in channels
         )
         num_extra = num_levels - len(channels)
         widths = [channels[-1], *[out_channels] * num_extra][:num_extra]
         self.extra_convs = nn.ModuleList(
-            ProjectedMap(width, out_channels, num_groups, stride=2) for width in widths
+            ProjectedMap(width, out_channels, num_groups, stride=2, bias=bias) for width in widths
         )
         strides += [strides[-1] * 2**number for number in range(1, num_extra + 1)]
         self._shapes = {
