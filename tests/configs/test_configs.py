@@ -33,6 +33,7 @@ SECTIONS = {"model", "dataloader", "optimizer", "lr_multiplier", "train", "data"
 RECIPES = [
     "quick/mask_rcnn_scenes",
     "quick/faster_rcnn_trees",
+    "quick/dino_scenes",
     "mask_rcnn/piip_tsb_1120_896_448_1x",
     "mask_rcnn/piip_lh6b_1536_1024_512_1x_ms",
     "dino/piip_sbl_1792_1120_672_3x",
@@ -54,8 +55,8 @@ def test_builds_without_memory(name: str) -> None:
     assert len(model.backbone.bottom_up.branches) == len(piip.branches)
     # The neck above hands the padding on, whatever its own strides are.
     assert model.backbone.size_divisibility == piip.size_divisibility
-    maps = ["p3", "p4", "p5", "p6"] if name.startswith("dino/") else ["p2", "p3", "p4", "p5", "p6"]
-    assert list(model.backbone.output_shape()) == maps
+    levels = range(3, 7) if "transformer" in load_once(name).model else range(2, 7)
+    assert list(model.backbone.output_shape()) == [f"p{level}" for level in levels]
 
 
 @each_detector
