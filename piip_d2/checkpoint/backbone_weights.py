@@ -100,9 +100,10 @@ def export_backbone_state_dict(
         backbone_cfg: The reference's configuration of that backbone.
 
     Returns:
-        All tensors that the reference's class stores. What it never uses is filled: rows of class
-        tokens and later times with zeros, index buffers anew, the last norm of ConvNeXt with ones
-        and zeros, the up-sampler of a three-branch DINO backbone with zeros.
+        All tensors that the reference's class stores, but for blocks behind the last interaction,
+        which it never runs. What else it does not use is filled: rows of class tokens and later
+        times with zeros, index buffers anew, the last norm of ConvNeXt with ones and zeros, the
+        up-sampler of a three-branch DINO backbone with zeros.
 
     Raises:
         KeyError: If a name is none of the configuration's network.
@@ -209,5 +210,5 @@ def _log_fourth_branch(state_dict: Mapping[str, Tensor], cfg: Mapping[str, Any])
     if width != wanted:
         logger.warning(
             "These weights are of a network as released: its fourth branch has the sizes of "
-            'the third. Build it with four_branch="as_released".'
+            'the third. They fit what four_branch="as_released" builds.'
         )

@@ -124,8 +124,31 @@ def test_fourth_branch_as_released_keeps_its_place_in_the_pyramid() -> None:
     assert released.interaction_block_indexes[3] == [0, 1]
     assert build_from_official(config).branches[3].embed_dim == 16
     deep = pyramid({}, {}, {}, {"depth": 5, "interaction_indexes": [[0, 1], [2, 4]]})
-    released = build_from_official(deep, four_branch="as_released")
-    assert released.interaction_block_indexes[3] == [0, 2]
+    with pytest.raises(
+        ValueError, match="last of the 3 blocks, but those of branch4 end at number 4"
+    ):
+        build_from_official(deep, four_branch="as_released")
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (pyramid({}, {"patch_size": 8}), r"\(patch_size=16\), .*got \[8\]"),
+        (pyramid({"real_size": 128}, {}), r"real_size must not decrease .*got \[128, 96\]"),
+        ({**VIT, "type": "vit_models", "patch_size": 14}, r"stride 16 .*got \[14\]"),
+    ],
+)
+def test_maps_of_other_strides_are_refused(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_from_official(config)
+
+
+def test_convolutional_maps_of_other_strides_are_refused() -> None:
+    case = cases.BackboneCase("convnext_cnn_out")
+    # The second map is then taken where the third belongs.
+    config = {**case.config, "out_interaction_indexes": [0, 1, 1]}
+    with pytest.raises(ValueError, match=r"out_interaction_indexes .*got \[4, 8, 8, 32\]"):
+        build_from_official(config, convnext_sizes=case.convnext_sizes)
 
 
 def test_prefix_is_optional() -> None:
@@ -202,6 +225,6 @@ def test_fourth_branch_is_told_from_the_weights(caplog: pytest.LogCaptureFixture
     convert_backbone_state_dict({name: torch.zeros(3, 3, 16, 16)}, config)
     assert not caplog.records
     convert_backbone_state_dict({f"backbone.{name}": torch.zeros(6, 3, 16, 16)}, config)
-    assert 'Build it with four_branch="as_released"' in caplog.text
+    assert 'They fit what four_branch="as_released" builds' in caplog.text
     with pytest.raises(ValueError, match=r"has 5 channels, but the configuration has 3 \(or 6"):
         convert_backbone_state_dict({name: torch.zeros(5, 3, 16, 16)}, config)

@@ -118,7 +118,7 @@ def test_not_loaded_for_an_evaluation(tmp_path: Path) -> None:
     [
         ("[gone.pth]", r"a list of 2, one for each branch, .*got 1: \['gone.pth'\]"),
         ("gone.pth", "a list of 2, .*got 'gone.pth'"),
-        ("[gone.pth,null]", "the weights gone.pth do not exist"),
+        ("[gone.pth,null]", "the checkpoint gone.pth does not exist"),
     ],
 )
 def test_mistakes_end_the_run_at_once(sources: str, message: str, tmp_path: Path) -> None:
