@@ -160,7 +160,7 @@ def test_too_small_images() -> None:
 
 def test_too_small_images_for_the_last_stage() -> None:
     branch = ConvNeXtBranch(img_size=64, depths=[1, 1, 1, 1], dims=[8, 8, 8, 32])
-    network = build_network([branch], num_interactions=0, out_features=["res5"])
+    network = build_network([branch], num_interactions=0, merge="none", out_features=["res5"])
     assert network(torch.randn(1, 3, 32, 32))["res5"].shape == (1, 32, 1, 1)
     with pytest.raises(ValueError, match="sees them at 16 x 40, less than one cell of 32 pixels"):
         network(torch.randn(1, 3, 16, 40))
