@@ -7,6 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from piip_d2.checkpoint.official_branches import build_official_branch
+from piip_d2.checkpoint.reference_arguments import (
+    check_pyramid_arguments,
+    check_single_arguments,
+)
 from piip_d2.checkpoint.reference_config import (
     block_indexes,
     branch_cfgs,
@@ -54,7 +58,8 @@ def build_from_official(
             ``PIIPFourBranch``, or ``vit_models``, ``InternViT6B`` or ``ConvNextHFWrapper`` for one
             network alone; the rest are that constructor's arguments. The branches may stand apart,
             as ``{"backbone": ..., "branches": ...}``, and lists as runs under ``<name>_rle``.
-            Arguments that leave the network as it is are not read.
+            Arguments that leave the network as it is are not read; those that would make another
+            than can be built here are refused.
         four_branch: ``"corrected"`` builds the fourth branch from its own arguments,
             ``"as_released"`` from the third branch's, as the released class does.
         convnext_sizes: For other ConvNeXt branches than the usual ones: dicts of ``hidden_sizes``
@@ -79,6 +84,7 @@ def build_from_official(
 def _build_pyramid(
     options: Mapping[str, Any], four_branch: str, convnext_sizes: Mapping[str, Any] | None
 ) -> PIIPNetwork:
+    check_pyramid_arguments(options)
     if options["interact_attn_type"] not in _ATTENTION_KINDS:
         raise ValueError(
             f"interact_attn_type must be one of {sorted(_ATTENTION_KINDS)}, got "
@@ -116,6 +122,7 @@ def _build_pyramid(
 
 
 def _build_alone(cfg: Mapping[str, Any], convnext_sizes: Mapping[str, Any] | None) -> PIIPNetwork:
+    check_single_arguments(cfg)
     branch = build_official_branch(cfg, convnext_sizes)
     if isinstance(branch, ConvNeXtBranch):
         # Each stage gives a map; all stages but the first begin with a block that down-samples.
@@ -128,10 +135,11 @@ def _build_alone(cfg: Mapping[str, Any], convnext_sizes: Mapping[str, Any] | Non
         )
     _check_strides(branch, [])
     last = branch.num_blocks - 1
-    if list(cfg.get("out_indices", [last])) != [last]:
+    # None is what their class takes for that, too.
+    if cfg.get("out_indices") not in (None, [last], (last,)):
         raise ValueError(
             f"out_indices must be [{last}], the last block, from which all maps are made; got "
-            f"{list(cfg['out_indices'])}"
+            f"{cfg['out_indices']}"
         )
     return build_network([branch], num_interactions=0, merge="none", feature_norm="layer")
 
