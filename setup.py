@@ -48,6 +48,7 @@ setup(
     # "opencv-python" and "opencv-python-headless" overwrite each other: whoever has one keeps it.
     install_requires=[
         "torch>=2.10",
+        "safetensors",
         "timm>=1.0.9",
         "fvcore>=0.1.5",
         "hydra-core>=1.1",

@@ -29,9 +29,11 @@ def add_piip_config(cfg: CfgNode) -> None:
     piip.VALUE_RATIO = 0.5
     piip.WITH_PROJECTION = True
     piip.WITH_NORM = True
+    piip.WITH_FFN = True
     piip.FFN_RATIO = 0.25
     piip.INTERACTION_DROP_PATH_RATE = 0.4
     piip.MERGE = "conv"
+    piip.MERGE_DIM = 0  # 0 takes the channels of the lowest resolution
     piip.MERGED_BRANCHES = []
     piip.OUT_INTERACTIONS = []
     piip.FEATURE_NORM = "group"

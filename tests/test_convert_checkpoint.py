@@ -76,6 +76,23 @@ def test_bad_input_is_one_sentence(
     assert message in line
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("merge=single_conv", "error: the reference merges by"),
+        ("directions=cycle", 'error: the reference has names for directions="adjacent" alone'),
+        ("with_ffn=False", "error: the reference has no interactions without ConvFFNs"),
+    ],
+)
+def test_no_way_back_is_one_sentence(
+    tmp_path: Path, tool: Any, capsys: pytest.CaptureFixture[str], change: str, message: str
+) -> None:
+    arguments = [__file__, "--config", CONFIG, "--output", str(tmp_path / "official.pth")]
+    assert tool([*arguments, "--to-official", f"+model.backbone.bottom_up.{change}"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith(message)
+    assert not list(tmp_path.iterdir())
+
+
 def test_usage(tool: Any, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         tool(["file.pth"])

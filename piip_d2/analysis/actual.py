@@ -18,8 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from piip_d2.analysis.detectors import find_backbone, find_network, head_params, run_heads
 from piip_d2.analysis.operators import (
+    fvcore_norm_flops,
     is_attention_product,
-    norm_flops,
     operator_flops,
     sampling_flops,
 )
@@ -63,7 +63,7 @@ def count_actual(
     network, backbone = find_network(model), find_backbone(model)
     branches = [cast(Branch, branch) for branch in network.branches]
     if resolutions is not None:
-        check_resolutions(resolutions, len(branches))
+        check_resolutions(resolutions, branches)
         for branch, side in zip(branches[::-1], resolutions, strict=True):
             branch.img_size = side
     sides = tuple(branch.img_size for branch in branches[::-1])
@@ -167,7 +167,7 @@ def _deformable_attention(
 
 
 def _norm(layer: nn.LayerNorm | nn.RMSNorm, x: Tensor) -> tuple[int, int]:
-    return norm_flops(x.numel()), 0
+    return fvcore_norm_flops(x.numel()), 0
 
 
 def _parts(counter: _OperatorCounter, model: nn.Module, network: PIIPNetwork) -> list[PartCost]:

@@ -58,7 +58,9 @@ class PublishedRow:
         config: Our configuration below ``configs/``, without suffix, or nothing.
         reference: Name of the authors' configuration, or nothing; with ``__branch4fixed`` behind
             it, what their code makes of it once the fourth branch is put right.
-        outputs: The small network of this form whose outputs are compared with the authors'.
+        outputs: The small network of this form whose outputs are compared with the authors', or
+            nothing.
+        second_program: The one whose outputs are compared with a second program's, or nothing.
         remark: What else has to be known; why there is no configuration.
     """
 
@@ -73,6 +75,7 @@ class PublishedRow:
     config: str
     reference: str
     outputs: str
+    second_program: str
     remark: str
 
 
@@ -230,6 +233,8 @@ def _verified(row: PublishedRow, reports: Reports) -> list[str]:
         found.append("weights")
     if row.outputs:
         found.append("outputs")
+    if row.second_program:
+        found.append("second program")
     return found
 
 

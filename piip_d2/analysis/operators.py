@@ -51,7 +51,7 @@ def sampling_flops(sampled: int) -> int:
     return 5 * sampled
 
 
-def norm_flops(elements: int) -> int:
+def fvcore_norm_flops(elements: int) -> int:
     """Operations of a norm with weights, as fvcore estimates them.
 
     Args:
@@ -120,7 +120,7 @@ def _deformable_attention(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
 
 
 def _rms_norm(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
-    return norm_flops(prod(jit_handles.get_shape(inputs[0])))
+    return fvcore_norm_flops(prod(jit_handles.get_shape(inputs[0])))
 
 
 def _max_pool(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:

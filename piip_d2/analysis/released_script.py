@@ -31,7 +31,16 @@ from piip_d2.analysis.structure import (
     num_params,
 )
 from piip_d2.layers import WindowAttention
-from piip_d2.modeling.backbone import FeatureMaps, PIIPNetwork, ViTBranch
+from piip_d2.modeling.backbone import (
+    BranchMerge,
+    FeatureMaps,
+    InteractionStage,
+    InteractionUnit,
+    PIIPNetwork,
+    SingleConvBranchMerge,
+    UnmergedBranch,
+    ViTBranch,
+)
 from piip_d2.modeling.backbone.beit import BEiTBranch
 from piip_d2.modeling.backbone.convnext import ConvNeXtBranch
 from piip_d2.modeling.backbone.uniperceiver import UniPerceiverBranch
@@ -41,8 +50,11 @@ FUSED_MLP_MODES = ("counted", "uncounted")
 _TEMPORAL_ROWS = 8
 # Side of the map that the classes for two and four branches take for sampling: 224 // 16.
 _FIXED_SIDE = 14
-# Channels of the fourth branch in all configurations of the released four-branch networks.
+# Channels of the released four-branch networks, smallest image first: the fourth is built as the
+# third again, though all configurations state Tiny.
+_RELEASED_FOUR_WIDTHS = [1024, 768, 384, 384]
 _TINY_WIDTH = 192
+_MAX_BRANCHES = 4
 _NOTES = (
     "Counted as the script in the authors' detection code does, up to the merge; one square image.",
     "Parameters of the feature maps are counted, their operations are not; no neck, no heads.",
@@ -73,8 +85,8 @@ def count_released_script(
         The costs.
 
     Raises:
-        ValueError: If a part is of a type that the reference does not have, ``fused_mlp`` is
-            unknown or the resolutions do not fit.
+        ValueError: If the released code cannot build such a network, ``fused_mlp`` is unknown or
+            the resolutions do not fit.
     """
     if fused_mlp not in FUSED_MLP_MODES:
         raise ValueError(f"fused_mlp must be one of {FUSED_MLP_MODES}, got {fused_mlp!r}")
@@ -82,6 +94,7 @@ def count_released_script(
     count_mlp = fused_mlp == "counted"
     order = reversed(range(len(sized.branches)))
     parts = [_branch(sized, number, count_mlp=count_mlp) for number in order]
+    _check_released(network)
     parts += [_interaction(sized, number) for number in range(len(network.interactions))]
     for name, merge, maps in sized.merges():
         parts += _merge(name, merge, maps)
@@ -91,6 +104,51 @@ def count_released_script(
     if not count_mlp:
         notes = (*notes, _UNCOUNTED_MLP_NOTE)
     return CostReport("released_script", sized.resolutions, (side, side), tuple(parts), notes)
+
+
+def _check_released(network: PIIPNetwork) -> None:
+    """Refuses networks that the script could not have counted, whatever its formulas would give.
+
+    Narrower than what weights can be exported for: a true fourth branch is in its records.
+    """
+    count = len(network.branches)
+    reason = None
+    if count > _MAX_BRANCHES:
+        reason = f"the released networks have at most {_MAX_BRANCHES} branches, this one {count}"
+    elif count > 1 and len(network.interactions) == 0:
+        reason = "there are no released pyramids without interactions"
+    elif not all(_is_adjacent(cast(InteractionStage, x), count) for x in network.interactions):
+        reason = 'in the released networks neighbours exchange both ways (directions="adjacent")'
+    elif not _has_released_merges(network):
+        reason = (
+            "the released pyramids merge all branches to the channels of the lowest resolution, by "
+            'merge="conv", or by "single_conv" with out_interactions, and the single networks are '
+            "without a merge"
+        )
+    if reason is not None:
+        raise ValueError(
+            f'the authors\' script cannot count this network: {reason}; use convention="actual"'
+        )
+
+
+def _is_adjacent(stage: InteractionStage, num_branches: int) -> bool:
+    units = [cast(InteractionUnit, unit) for unit in stage.units]
+    neighbours = [(low, low + 1) for low in range(num_branches - 1)]
+    return stage.pairs == neighbours and all(x.high_to_low and x.low_to_high for x in units)
+
+
+def _has_released_merges(network: PIIPNetwork) -> bool:
+    merges = [*network.stage_merges.values(), network.merge]
+    if len(network.branches) == 1:
+        return all(isinstance(merge, UnmergedBranch) for merge in merges)
+    kind = SingleConvBranchMerge if network.stage_merges else BranchMerge
+    widths = [maps[0].channels for *_, maps in SizedNetwork(network).merges()]
+    return all(
+        type(merge) is kind
+        and len(merge.merged) == len(network.branches)
+        and merge.out_dim == width
+        for merge, width in zip(merges, widths, strict=True)
+    )
 
 
 def _branch(sized: SizedNetwork, number: int, *, count_mlp: bool) -> PartCost:
@@ -117,9 +175,8 @@ def _branch(sized: SizedNetwork, number: int, *, count_mlp: bool) -> PartCost:
 
 def _is_second_small(sized: SizedNetwork, number: int) -> bool:
     """Tells whether a branch is the fourth of the released class, built as the third again."""
-    if number != 3 or len(sized.branches) != 4:
-        return False
-    return sized.branches[3].channels_after(0) == sized.branches[2].channels_after(0)
+    widths = [branch.channels_after(0) for branch in sized.branches]
+    return number == 3 and widths == _RELEASED_FOUR_WIDTHS
 
 
 def _vit(branch: ViTBranch, side: int) -> tuple[int, Work]:
@@ -195,7 +252,7 @@ def _interaction(sized: SizedNetwork, number: int) -> PartCost:
 
 
 def _merge(name: str, merge: nn.Module, maps: Sequence[MapSize]) -> list[PartCost]:
-    if len(maps) == 1:
+    if isinstance(merge, UnmergedBranch):
         return []
     parts = []
     projections = cast(nn.ModuleList, merge.projections)

@@ -69,7 +69,7 @@ class SizedNetwork:
         resolutions: Image sides in pixels, largest first; None for the branches' nominal sizes.
 
     Raises:
-        ValueError: If there is not one per branch, or their order is wrong.
+        ValueError: See :func:`check_resolutions`.
     """
 
     def __init__(self, network: PIIPNetwork, resolutions: Sequence[int] | None = None) -> None:
@@ -77,7 +77,7 @@ class SizedNetwork:
         self.branches = [cast(Branch, branch) for branch in network.branches]
         if resolutions is None:
             resolutions = [branch.img_size for branch in self.branches[::-1]]
-        check_resolutions(resolutions, len(self.branches))
+        check_resolutions(resolutions, self.branches)
         self.resolutions = tuple(resolutions)
         self.sides = self.resolutions[::-1]
 
@@ -116,26 +116,35 @@ class SizedNetwork:
         yield "merge", self.network.merge, self.maps_at(None)
 
 
-def check_resolutions(resolutions: Sequence[int], num_branches: int) -> None:
-    """Refuses image sides that no pyramid of so many branches has.
+def check_resolutions(resolutions: Sequence[int], branches: Sequence[Branch]) -> None:
+    """Refuses image sides that a pyramid of these branches cannot have.
 
     Args:
         resolutions: Image sides in pixels, largest first.
-        num_branches: Number of branches.
+        branches: The branches, smallest image first.
 
     Raises:
-        ValueError: If there is not one per branch, one is not positive, or their order is wrong.
+        ValueError: If there is not one per branch, their order is wrong, or one is less than a
+            cell of its branch's last map.
     """
-    if len(resolutions) != num_branches:
+    if len(resolutions) != len(branches):
         raise ValueError(
-            f"resolutions must be one side in pixels for each of the {num_branches} branches, got "
+            f"resolutions must be one side in pixels for each of the {len(branches)} branches, got "
             f"{len(resolutions)}: {list(resolutions)}"
         )
-    if min(resolutions) < 1 or list(resolutions) != sorted(resolutions, reverse=True):
+    if list(resolutions) != sorted(resolutions, reverse=True):
         raise ValueError(
-            "resolutions must be positive and given largest first, got "
-            f"{list(resolutions)}; reverse the list"
+            f"resolutions must be given largest first, got {list(resolutions)}; "
+            f"take {sorted(resolutions, reverse=True)}"
         )
+    for side, branch in zip(resolutions, branches[::-1], strict=True):
+        cell = branch.stride_after(branch.num_blocks - 1)
+        if side < cell:
+            raise ValueError(
+                f"resolutions must be at least one cell of each branch's last map, got "
+                f"{list(resolutions)}, of which {side} is less than the {cell} pixels of a cell "
+                f"of {describe_branch(branch, branch.img_size)}"
+            )
 
 
 def num_params(module: nn.Module) -> int:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from piip_d2.checkpoint.backbone_names import is_never_used, rules_to_official, rules_to_ours
+from piip_d2.checkpoint.foreign_families import check_families, check_is_flat
 from piip_d2.checkpoint.reference_config import (
     branch_cfgs,
     branch_family,
@@ -24,6 +25,7 @@ from piip_d2.checkpoint.unused_weights import fill_unused
 logger = logging.getLogger(__name__)
 
 PREFIX = "backbone."
+_DATA_PARALLEL = "module."
 # Uni-Perceiver's table of times; a picture is at the first.
 _NUM_TIMES = 8
 
@@ -49,7 +51,8 @@ def convert_backbone_state_dict(
     """Brings the weights of one of the reference's backbones under our names.
 
     Args:
-        state_dict: Tensors under the reference's names, with or without a leading ``backbone.``.
+        state_dict: Tensors under the reference's names, with or without a leading ``module.`` and
+            ``backbone.``.
         backbone_cfg: The reference's configuration of that backbone, as
             :func:`build_from_official` takes it.
 
@@ -61,11 +64,17 @@ def convert_backbone_state_dict(
 
     Raises:
         KeyError: If a name is unknown.
-        ValueError: If the fourth branch is neither the one of the configuration nor the one that
-            the released class builds instead.
+        ValueError: If a branch is of another family than the configuration's, or if the fourth is
+            neither the one of the configuration nor the one that the released class builds
+            instead, or if the tensors lie deeper in the dict.
     """
     cfg = join_parts(backbone_cfg)
-    kept = {key.removeprefix(PREFIX): tensor for key, tensor in state_dict.items()}
+    check_is_flat(state_dict)
+    kept = {
+        key.removeprefix(_DATA_PARALLEL).removeprefix(PREFIX): tensor
+        for key, tensor in state_dict.items()
+    }
+    check_families(kept, cfg)
     _log_fourth_branch(kept, cfg)
     unused = _unused_blocks(cfg)
     if cfg.get("is_dino"):
@@ -100,9 +109,10 @@ def export_backbone_state_dict(
         backbone_cfg: The reference's configuration of that backbone.
 
     Returns:
-        All tensors that the reference's class stores. What it never uses is filled: rows of class
-        tokens and later times with zeros, index buffers anew, the last norm of ConvNeXt with ones
-        and zeros, the up-sampler of a three-branch DINO backbone with zeros.
+        All tensors that the reference's class stores, but for blocks behind the last interaction,
+        which it never runs. What else it does not use is filled: rows of class tokens and later
+        times with zeros, index buffers anew, the last norm of ConvNeXt with ones and zeros, the
+        up-sampler of a three-branch DINO backbone with zeros.
 
     Raises:
         KeyError: If a name is none of the configuration's network.
@@ -209,5 +219,5 @@ def _log_fourth_branch(state_dict: Mapping[str, Tensor], cfg: Mapping[str, Any])
     if width != wanted:
         logger.warning(
             "These weights are of a network as released: its fourth branch has the sizes of "
-            'the third. Build it with four_branch="as_released".'
+            'the third. They fit what four_branch="as_released" builds.'
         )

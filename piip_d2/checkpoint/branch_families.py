@@ -44,7 +44,8 @@ class Family:
         anchor: A name that all of them have; what stands before it in a file stands before all.
         marks: Names of which each file has at least one.
         names: Beginnings of names and what our branches call the same.
-        branches: The classes of branches that take its weights.
+        branches: The classes of branches that take its weights; a class derived from one takes
+            them too, unless it has a family of its own.
     """
 
     description: str
@@ -80,7 +81,13 @@ FAMILIES = (
     Family(
         "a plain vision transformer",
         "patch_embed.proj.weight",
-        ("blocks.0.attn.proj.weight",),
+        (
+            "blocks.0.attn.proj.weight",
+            # Those of timm whose blocks do several things at once.
+            "blocks.0.attns.0.attn.proj.weight",
+            "blocks.0.attn_out_proj.weight",
+            "blocks.0.out_proj.weight",
+        ),
         LAYER_SCALE,
         (ViTBranch, TimmBranch),
     ),
@@ -177,6 +184,13 @@ def count_prefix_tokens(weights: Mapping[str, Tensor]) -> int:
 def is_left_out(name: str) -> bool:
     """Tells whether a branch has no use for a weight of this name, of whatever family."""
     return bool(_LEFT_OUT.match(name))
+
+
+def takes(branch: Branch, family: Family) -> bool:
+    """Tells whether a branch is of a class that takes the weights of a family."""
+    known = {kind for each in FAMILIES for kind in each.branches}
+    nearest = next((kind for kind in type(branch).__mro__ if kind in known), None)
+    return nearest in family.branches
 
 
 def _ends_with(key: str, name: str) -> bool:

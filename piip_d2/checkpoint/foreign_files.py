@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import pickletools
-import re
+import pickle
+import tarfile
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ import torch
 from torch import Tensor
 
 from piip_d2._optional import require
+from piip_d2.checkpoint.pickled_names import refused_code
 from piip_d2.checkpoint.reading import (
     CheckpointReadError,
     check_archive,
     check_is_there,
     unreadable,
+    without_weights,
 )
 
 # In the order in which mmcv looks for them; DeepSpeed writes "module", many others "model".
@@ -28,6 +31,8 @@ _CONTAINERS = ("state_dict", "module", "model")
 _DEEPSPEED_FILE = "mp_rank_00_model_states.pt"
 _DEEPSPEED_LATEST = "latest"
 _DATA_PARALLEL = "module."
+# PyTorch's old format begins with a pickle of this number.
+_LEGACY_MAGIC = torch.serialization.MAGIC_NUMBER.to_bytes(10, "little")
 # Plain values in classes of their own, which training programs store beside the weights.
 _HARMLESS: list[Any] = [
     argparse.Namespace,
@@ -38,6 +43,19 @@ _HARMLESS: list[Any] = [
         for module in ("numpy._core", "numpy.core")
     ),
 ]
+
+
+@dataclass(frozen=True)
+class ForeignDetector:
+    """What is of use in a checkpoint of another program.
+
+    Args:
+        weights: Tensors by name, without a leading ``module.``.
+        config: The text of the configuration it was trained with, empty if it is not there.
+    """
+
+    weights: dict[str, Tensor]
+    config: str
 
 
 def find_checkpoint(source: str) -> Path:
@@ -76,21 +94,31 @@ def read_foreign_checkpoint(path: Path, *, unsafe: bool = False) -> dict[str, Te
     Raises:
         CheckpointReadError: If the file is damaged, wants to run code or holds no weights.
     """
-    try:
-        with torch.serialization.safe_globals(_HARMLESS):
-            loaded = torch.load(
-                path,
-                map_location="cpu",
-                weights_only=not unsafe,
-                # Names and shapes are there at once, however large the file.
-                mmap=zipfile.is_zipfile(path),
-            )
-    except Exception as error:  # unpickling arbitrary bytes raises nearly anything
-        raise _refused_code(path, error) or unreadable(str(path), error) from error
-    weights = _unwrapped(loaded, path)
+    return read_foreign_detector(path, unsafe=unsafe).weights
+
+
+def read_foreign_detector(path: Path, *, unsafe: bool = False) -> ForeignDetector:
+    """Reads a checkpoint as :func:`read_foreign_checkpoint`, with what it says about itself.
+
+    Args:
+        path: The file.
+        unsafe: See there.
+
+    Returns:
+        What is of use in it.
+
+    Raises:
+        CheckpointReadError: If the file is damaged, wants to run code or holds no weights.
+    """
+    loaded = _load(path, unsafe=unsafe)
+    weights = _find_weights(loaded)
+    if not weights:
+        raise without_weights(str(path), loaded, _CONTAINERS)
     if all(name.startswith(_DATA_PARALLEL) for name in weights):
         weights = {name.removeprefix(_DATA_PARALLEL): x for name, x in weights.items()}
-    return weights
+    meta = loaded.get("meta")
+    config = meta.get("config") if isinstance(meta, Mapping) else None
+    return ForeignDetector(weights, config if isinstance(config, str) else "")
 
 
 def verify_file(path: Path) -> None:
@@ -121,15 +149,29 @@ def _deepspeed_file(folder: Path) -> Path:
     )
 
 
-def _unwrapped(loaded: Any, path: Path) -> dict[str, Tensor]:
-    weights = _find_weights(loaded)
-    if weights:
-        return weights
-    seen = sorted(map(str, loaded))[:8] if isinstance(loaded, Mapping) else type(loaded).__name__
-    raise CheckpointReadError(
-        f"the checkpoint {path} has no weights by name, neither at its top level nor under "
-        f"{', '.join(map(repr, _CONTAINERS))}; it holds {seen}"
-    )
+def _load(path: Path, *, unsafe: bool) -> Any:
+    try:
+        if unsafe and _is_plain_pickle(path):
+            with open(path, "rb") as file:
+                return pickle.load(file)
+        with torch.serialization.safe_globals(_HARMLESS):
+            return torch.load(
+                path,
+                map_location="cpu",
+                weights_only=not unsafe,
+                # Names and shapes are there at once, however large the file.
+                mmap=zipfile.is_zipfile(path),
+            )
+    except Exception as error:  # unpickling arbitrary bytes raises nearly anything
+        refused = None if unsafe else refused_code(path, error)
+        raise refused or unreadable(str(path), error) from error
+
+
+def _is_plain_pickle(path: Path) -> bool:
+    """Tells pickles from the three formats of PyTorch, which would run their code in vain."""
+    with open(path, "rb") as file:
+        is_legacy = _LEGACY_MAGIC in file.read(len(_LEGACY_MAGIC) + 8)
+    return not (is_legacy or zipfile.is_zipfile(path) or tarfile.is_tarfile(path))
 
 
 def _find_weights(loaded: Any) -> dict[str, Tensor]:
@@ -141,32 +183,3 @@ def _find_weights(loaded: Any) -> dict[str, Tensor]:
         if weights:
             return weights
     return {str(name): x for name, x in loaded.items() if isinstance(x, Tensor)}
-
-
-def _refused_code(path: Path, error: Exception) -> CheckpointReadError | None:
-    wanted = re.search(r"(?:GLOBAL|Unsupported class) ([\w.]+)", str(error))
-    name = wanted[1] if wanted else _named_in_pickle(path)
-    if name is None:
-        return None
-    return CheckpointReadError(
-        f"the checkpoint {path} asks for {name} while it is read, and whatever a file asks for "
-        "could be harmful code; if you trust those who made it, save what torch.load with "
-        "weights_only=False gives without that, or convert a detector with --unsafe"
-    )
-
-
-def _named_in_pickle(path: Path) -> str | None:
-    """Finds what a plain pickle, which PyTorch did not write, would import."""
-    strings: list[str] = []
-    with open(path, "rb") as file:
-        try:
-            for operation, argument, _ in pickletools.genops(file):
-                if operation.name == "GLOBAL":
-                    return str(argument).replace(" ", ".")
-                if operation.name == "STACK_GLOBAL":
-                    return ".".join(strings[-2:])
-                if isinstance(argument, str):
-                    strings.append(argument)
-        except ValueError:  # no pickle at all
-            return None
-    return None

@@ -7,6 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from piip_d2.checkpoint.official_branches import build_official_branch
+from piip_d2.checkpoint.reference_arguments import (
+    check_pyramid_arguments,
+    check_single_arguments,
+)
 from piip_d2.checkpoint.reference_config import (
     block_indexes,
     branch_cfgs,
@@ -16,13 +20,14 @@ from piip_d2.checkpoint.reference_config import (
 from piip_d2.modeling.backbone.branch import Branch
 from piip_d2.modeling.backbone.build import build_network
 from piip_d2.modeling.backbone.convnext import ConvNeXtBranch
+from piip_d2.modeling.backbone.feature_maps import STRIDES
 from piip_d2.modeling.backbone.network import PIIPNetwork
 
 logger = logging.getLogger(__name__)
 
 _FOUR_BRANCH_MODES = ("corrected", "as_released")
 _ATTENTION_KINDS = {"deform": "deformable", "normal": "regular"}
-_MAPS = ("res2", "res3", "res4", "res5")
+_PATCH_SIZE = 16
 # What the reference's classes assume where a configuration says nothing.
 _PIIP_DEFAULTS: dict[str, Any] = {
     "n_points": 4,
@@ -53,7 +58,8 @@ def build_from_official(
             ``PIIPFourBranch``, or ``vit_models``, ``InternViT6B`` or ``ConvNextHFWrapper`` for one
             network alone; the rest are that constructor's arguments. The branches may stand apart,
             as ``{"backbone": ..., "branches": ...}``, and lists as runs under ``<name>_rle``.
-            Arguments that leave the network as it is are not read.
+            Arguments that leave the network as it is are not read; those that would make another
+            than can be built here are refused.
         four_branch: ``"corrected"`` builds the fourth branch from its own arguments,
             ``"as_released"`` from the third branch's, as the released class does.
         convnext_sizes: For other ConvNeXt branches than the usual ones: dicts of ``hidden_sizes``
@@ -78,6 +84,7 @@ def build_from_official(
 def _build_pyramid(
     options: Mapping[str, Any], four_branch: str, convnext_sizes: Mapping[str, Any] | None
 ) -> PIIPNetwork:
+    check_pyramid_arguments(options)
     if options["interact_attn_type"] not in _ATTENTION_KINDS:
         raise ValueError(
             f"interact_attn_type must be one of {sorted(_ATTENTION_KINDS)}, got "
@@ -89,12 +96,13 @@ def _build_pyramid(
     if len(cfgs) == 4 and four_branch == "as_released":
         # The network of the branch alone is the third's; what the pyramid reads is its own.
         cfgs[3] = {**cfgs[2], "real_size": cfgs[3]["real_size"]}
-        if indexes[3][-1] > indexes[2][-1]:
-            indexes[3] = indexes[2]
     branches = [build_official_branch(cfg, convnext_sizes) for cfg in cfgs]
     for number, (branch, blocks) in enumerate(zip(branches, indexes, strict=True), start=1):
         _cut_unused_blocks(branch, blocks, f"branch{number}")
     simple = options["with_simple_fpn"]
+    outputs = [] if simple else list(options["out_interaction_indexes"])
+    _check_sizes(branches)
+    _check_strides(branches[-1], [indexes[-1][number] for number in outputs])
     return build_network(
         branches[::-1],
         interaction_block_indexes=indexes[::-1],
@@ -108,12 +116,13 @@ def _build_pyramid(
         ffn_ratio=options["cffn_ratio"],
         drop_path_rate=options["interaction_drop_path_rate"],
         merge="conv" if simple else "single_conv",
-        out_interactions=None if simple else list(options["out_interaction_indexes"]),
-        out_features=_MAPS[1:] if options["is_dino"] else _MAPS,
+        out_interactions=outputs or None,
+        out_features=list(STRIDES)[1 if options["is_dino"] else 0 :],
     )
 
 
 def _build_alone(cfg: Mapping[str, Any], convnext_sizes: Mapping[str, Any] | None) -> PIIPNetwork:
+    check_single_arguments(cfg)
     branch = build_official_branch(cfg, convnext_sizes)
     if isinstance(branch, ConvNeXtBranch):
         # Each stage gives a map; all stages but the first begin with a block that down-samples.
@@ -124,13 +133,34 @@ def _build_alone(cfg: Mapping[str, Any], convnext_sizes: Mapping[str, Any] | Non
             out_interactions=list(range(len(ends) - 1)),
             merge="none",
         )
+    _check_strides(branch, [])
     last = branch.num_blocks - 1
-    if list(cfg.get("out_indices", [last])) != [last]:
+    # None is what their class takes for that, too.
+    if cfg.get("out_indices") not in (None, [last], (last,)):
         raise ValueError(
             f"out_indices must be [{last}], the last block, from which all maps are made; got "
-            f"{list(cfg['out_indices'])}"
+            f"{cfg['out_indices']}"
         )
     return build_network([branch], num_interactions=0, merge="none", feature_norm="layer")
+
+
+def _check_sizes(branches: Sequence[Branch]) -> None:
+    sizes = [branch.img_size for branch in branches]
+    if sizes != sorted(sizes):
+        raise ValueError(f"real_size must not decrease from branch1 on, got {sizes}")
+
+
+def _check_strides(branch: Branch, output_blocks: Sequence[int]) -> None:
+    """Refuses what the reference makes maps of other strides than 4, 8, 16 and 32 from."""
+    blocks = [*output_blocks, branch.num_blocks - 1]
+    strides = [branch.stride_after(block) for block in blocks]
+    is_plain = not isinstance(branch, ConvNeXtBranch) and set(strides) == {_PATCH_SIZE}
+    if not is_plain and strides != list(STRIDES.values()):
+        raise ValueError(
+            "the maps of the last branch must have stride 16 (patch_size=16), or 4, 8, 16 and 32 "
+            "by out_interaction_indexes where it is a ConvNeXt, so that the feature maps have the "
+            f"strides 4, 8, 16 and 32; got {strides}"
+        )
 
 
 def _cut_unused_blocks(branch: Branch, indexes: Sequence[int], name: str) -> None:

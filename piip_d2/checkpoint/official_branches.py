@@ -7,12 +7,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from piip_d2.checkpoint.reference_config import branch_family, per_block, side_of
+from piip_d2.checkpoint.reference_arguments import check_branch_arguments
+from piip_d2.checkpoint.reference_config import branch_family, side_of
 from piip_d2.modeling.backbone.beit import BEiTBranch
 from piip_d2.modeling.backbone.branch import Branch
 from piip_d2.modeling.backbone.convnext import ConvNeXtBranch
 from piip_d2.modeling.backbone.uniperceiver import UniPerceiverBranch
 from piip_d2.modeling.backbone.vit import ViTBranch
+from piip_d2.modeling.backbone.vit_block import per_block
 
 _FUSED_MLP = "fused_mlp"
 # What the reference's classes assume where a configuration says nothing.
@@ -65,7 +67,9 @@ _CONVNEXT_SIZES: dict[str, dict[str, list[int]]] = {
     "facebook/convnext-small-224": {"hidden_sizes": [96, 192, 384, 768], "depths": [3, 3, 27, 3]},
     "facebook/convnext-base-224": {"hidden_sizes": [128, 256, 512, 1024], "depths": [3, 3, 27, 3]},
     "facebook/convnext-large-224": {"hidden_sizes": [192, 384, 768, 1536], "depths": [3, 3, 27, 3]},
-    # The small networks of the reference vectors in tests/golden.
+}
+# The networks of the reference vectors in tests/golden, of which nobody else need know.
+_MINIATURES: dict[str, dict[str, list[int]]] = {
     "convnext-mini-a": {"hidden_sizes": [32, 64, 96, 128], "depths": [1, 1, 2, 1]},
     "convnext-mini-b": {"hidden_sizes": [32, 64, 64, 96], "depths": [1, 1, 2, 1]},
 }
@@ -77,7 +81,8 @@ def build_official_branch(
     """Builds the branch that a branch's dict describes.
 
     Args:
-        branch_cfg: The reference's arguments of that branch; unknown ones are not read.
+        branch_cfg: The reference's arguments of that branch; those that change nothing are not
+            read.
         convnext_sizes: Dicts of ``hidden_sizes`` and ``depths`` by what ``pretrained`` says, for
             ConvNeXt other than the usual ones.
 
@@ -88,6 +93,7 @@ def build_official_branch(
         ValueError: If the family is unknown or a setting has no counterpart.
     """
     family = branch_family(branch_cfg)
+    check_branch_arguments(branch_cfg)
     if family == "ConvNextHFWrapper":
         return _convnext(branch_cfg, convnext_sizes)
     options = {**_DEFAULTS[family], **branch_cfg}
@@ -141,14 +147,14 @@ def _beit(options: Mapping[str, Any], shared: dict[str, Any]) -> Branch:
         )
     depth = options["depth"]
     grid = options["pretrain_img_size"] // options["patch_size"]
-    sizes = per_block(options["window_size"], depth, "window_size")
+    sizes = per_block("window_size", options["window_size"], depth)
     return BEiTBranch(
         **shared,
         window_size=[size if size > 0 else grid for size in sizes],
         use_windows=[
             bool(use) and size > 0
             for use, size in zip(
-                per_block(options["window_attn"], depth, "window_attn"), sizes, strict=True
+                per_block("window_attn", options["window_attn"], depth), sizes, strict=True
             )
         ],
         init_values=options["init_values"],
@@ -166,9 +172,10 @@ def _uni_perceiver(options: Mapping[str, Any], shared: dict[str, Any]) -> Branch
 
 
 def _convnext(branch_cfg: Mapping[str, Any], convnext_sizes: Mapping[str, Any] | None) -> Branch:
-    name = branch_cfg.get("pretrained")
+    name = str(branch_cfg.get("pretrained"))
     known = {**_CONVNEXT_SIZES, **(convnext_sizes or {})}
-    if name not in known:
+    sizes = known.get(name) or _MINIATURES.get(name)
+    if sizes is None:
         raise ValueError(
             f"the sizes of the ConvNeXt {name!r} are not known; give them as "
             f"convnext_sizes={{{name!r}: {{'hidden_sizes': […], 'depths': […]}}}}, or name one of "
@@ -176,8 +183,8 @@ def _convnext(branch_cfg: Mapping[str, Any], convnext_sizes: Mapping[str, Any] |
         )
     return ConvNeXtBranch(
         img_size=branch_cfg.get("real_size", 224),
-        depths=known[name]["depths"],
-        dims=known[name]["hidden_sizes"],
+        depths=sizes["depths"],
+        dims=sizes["hidden_sizes"],
         drop_path_rate=branch_cfg.get("drop_path_rate", 0.0),
     )
 
@@ -192,8 +199,8 @@ def _windows(options: Mapping[str, Any]) -> Sequence[int | None]:
     return [
         size if use_window and size > 0 else None
         for use_window, size in zip(
-            per_block(options["window_attn"], depth, "window_attn"),
-            per_block(options["window_size"], depth, "window_size"),
+            per_block("window_attn", options["window_attn"], depth),
+            per_block("window_size", options["window_size"], depth),
             strict=True,
         )
     ]

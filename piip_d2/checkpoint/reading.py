@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlparse
 
@@ -98,11 +98,16 @@ def check_has_weights(path: str, loaded: Any) -> None:
     """Raises :class:`CheckpointReadError` if what was read has no weights by name."""
     weights = loaded.get("model", loaded) if isinstance(loaded, Mapping) else None
     if not isinstance(weights, Mapping) or not _holds_tensors(weights):
-        seen = sorted(map(str, loaded))[:8] if isinstance(loaded, Mapping) else type(loaded)
-        raise CheckpointReadError(
-            f"the checkpoint {path} has no weights by name, neither at its top level nor under "
-            f"'model' or 'state_dict'; it holds {seen}"
-        )
+        raise without_weights(path, loaded, ("model", "state_dict"))
+
+
+def without_weights(path: str, loaded: Any, containers: Sequence[str]) -> CheckpointReadError:
+    """Describes what a file holds in place of weights by name, looked for in containers too."""
+    seen = sorted(map(str, loaded))[:8] if isinstance(loaded, Mapping) else type(loaded).__name__
+    return CheckpointReadError(
+        f"the checkpoint {path} has no weights by name, neither at its top level nor under "
+        f"{', '.join(map(repr, containers))}; it holds {seen}"
+    )
 
 
 def _holds_tensors(weights: Mapping[str, Any]) -> bool:

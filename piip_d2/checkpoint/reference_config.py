@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 NUM_BRANCHES = {"PIIPTwoBranch": 2, "PIIPThreeBranch": 3, "PIIPFourBranch": 4}
@@ -22,6 +24,7 @@ _FAMILY_BY_PATH = {
     "perceiver": "UnifiedBertEncoder",
     "convnext": "ConvNextHFWrapper",
 }
+_NUMBERED = re.compile(r"branch\d+")
 _OTHER_FAMILY = "InternViT6B"
 _RUNS = "_rle"
 
@@ -52,14 +55,27 @@ def read_backbone_cfg(cfg: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(
             f"a {cfg['type']} needs the dicts {', '.join(names)}; {', '.join(lacking)} is not there"
         )
+    more = [name for name in cfg if _NUMBERED.fullmatch(name) and name not in names]
+    if more:
+        raise ValueError(
+            f"a {cfg['type']} has {count or 'no'} branches of its own, but {', '.join(more)} is "
+            "there too; give the type that has so many, or take it away"
+        )
     return {**_without_runs(cfg), **{name: _without_runs(cfg[name]) for name in names}}
 
 
 def join_parts(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
     """Puts the branches of a dict with ``backbone`` and ``branches`` among the rest."""
-    if isinstance(cfg.get("backbone"), Mapping):
-        return {**cfg["backbone"], **(cfg.get("branches") or {})}
-    return cfg
+    parts = [cfg]
+    if isinstance(cfg, Mapping) and isinstance(cfg.get("backbone"), Mapping):
+        parts = [cfg["backbone"], cfg.get("branches") or {}]
+    for part in parts:
+        if not isinstance(part, Mapping):
+            raise ValueError(
+                f"a backbone's configuration must be a dict, as must its branches, got "
+                f"{type(part).__name__}"
+            )
+    return {name: value for part in parts for name, value in part.items()}
 
 
 def branch_cfgs(cfg: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -146,33 +162,37 @@ def check_interaction_counts(indexes: Sequence[Sequence[int]]) -> None:
         )
 
 
-def per_block(value: Any, depth: int, name: str) -> list[Any]:
-    """Gives every block its value.
+def resolutions_in(text: str) -> list[int]:
+    """Reads the resolutions of the branches from a configuration file's text.
 
     Args:
-        value: One for all blocks, or one for each.
-        depth: Number of blocks.
-        name: The setting's name, for messages.
+        text: The text, in Python; nothing of it is run.
 
     Returns:
-        One value per block.
-
-    Raises:
-        ValueError: If there is neither one nor one for each block.
+        ``real_size`` of branch1 and so on; nothing if the text does not say them all.
     """
-    if not isinstance(value, Sequence):
-        return [value] * depth
-    if len(value) != depth:
-        raise ValueError(
-            f"{name} must have one entry for each of the {depth} blocks, got {len(value)}"
-        )
-    return list(value)
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError):
+        return []
+    sizes: dict[str, int] = {}
+    for branch in _keywords(ast.walk(tree)):
+        for entry in _keywords(ast.iter_child_nodes(branch.value)):
+            value = entry.value.value if isinstance(entry.value, ast.Constant) else None
+            if entry.arg == "real_size" and isinstance(value, int):
+                sizes[str(branch.arg)] = value
+    names = [f"branch{number}" for number in range(1, len(sizes) + 1)]
+    return [sizes[name] for name in names] if set(names) == set(sizes) else []
 
 
 def side_of(num_rows: int) -> int:
     """Returns the side of a square table with so many rows, or 0 if no square has them."""
     side = math.isqrt(num_rows)
     return side if side * side == num_rows else 0
+
+
+def _keywords(nodes: Iterable[ast.AST]) -> Iterable[ast.keyword]:
+    return (node for node in nodes if isinstance(node, ast.keyword))
 
 
 def _without_runs(cfg: Mapping[str, Any]) -> dict[str, Any]:

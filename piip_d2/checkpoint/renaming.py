@@ -13,6 +13,14 @@ Pair = tuple[str, str]
 """The beginnings of two names for the same weights; ``*`` stands for a number in both."""
 
 
+class UnknownKeysError(KeyError, ValueError):
+    """Keys that fit no rule; for callers that take any bad input for one kind of error too."""
+
+    def __str__(self) -> str:
+        # A KeyError puts its message in quotation marks, as it were the key.
+        return str(self.args[0])
+
+
 def rules_of(pairs: Iterable[Pair]) -> list[Rule]:
     """Makes rules that replace the first beginning of every pair by the second.
 
@@ -43,7 +51,7 @@ def rename_keys(state_dict: Mapping[str, Value], rules: Sequence[Rule]) -> dict[
         The same tensors under their new names.
 
     Raises:
-        KeyError: If a key fits no rule; all such keys are counted.
+        UnknownKeysError: If a key fits no rule; all such keys are counted.
         ValueError: If two keys get the same name.
     """
     renamed, unknown = rename_known(state_dict, rules)
@@ -81,9 +89,9 @@ def rename_known(
 
 
 def check_known(unknown: Sequence[str]) -> None:
-    """Raises KeyError if there are keys that fit no rule."""
+    """Raises :class:`UnknownKeysError` if there are keys that fit no rule."""
     if unknown:
-        raise KeyError(
+        raise UnknownKeysError(
             f"{len(unknown)} keys are unknown, among them {list(unknown[:5])}; is this a "
             "checkpoint of another model?"
         )

@@ -23,11 +23,13 @@ from piip_d2.checkpoint.backbone_weights import PREFIX, adapt_tensors
 from piip_d2.checkpoint.detector_names import OUR_PREFIX, rename_detector
 from piip_d2.checkpoint.foreign_files import (
     find_checkpoint,
-    read_foreign_checkpoint,
+    read_foreign_detector,
     verify_file,
 )
-from piip_d2.checkpoint.network_layout import difference, layout_of_network
+from piip_d2.checkpoint.network_difference import class_difference, difference
+from piip_d2.checkpoint.network_layout import layout_of_network
 from piip_d2.checkpoint.reading import read_checkpoint
+from piip_d2.checkpoint.reference_config import resolutions_in
 from piip_d2.data.overrides import apply_data_section
 from piip_d2.engine.checkpointer import CheckpointSaveError
 from piip_d2.engine.config import load_config
@@ -38,6 +40,9 @@ logger = logging.getLogger(__name__)
 
 _FINEST_MAP = f"{OUR_PREFIX}feature_maps.maps.res2."
 _STATISTICS = ("pixel_mean", "pixel_std")
+_ANOTHER_MODEL = (
+    "these weights do not fit the model of the config: take the config that they were trained with"
+)
 
 
 def convert_checkpoint(
@@ -59,7 +64,7 @@ def convert_checkpoint(
         config: The config of the detector.
         output: The file to write; its folder must exist.
         overrides: Changes to the config, ``path.to.key=value``.
-        unsafe: Whether to run what a pickle says, see :func:`read_foreign_checkpoint`.
+        unsafe: Whether to run what a pickle says, see :func:`read_foreign_detector`.
         to_official: Whether to go from our form to the authors'.
 
     Returns:
@@ -83,12 +88,13 @@ def convert_checkpoint(
         contents: dict[str, Any] = {"meta": {"CLASSES": names} if names else {}}
         contents["state_dict"] = converted
     else:
-        weights = read_foreign_checkpoint(file, unsafe=unsafe)
-        converted, report = match_weights(weights, model, kind)
+        foreign = read_foreign_detector(file, unsafe=unsafe)
+        converted, report = match_weights(foreign.weights, model, kind)
         if not report.is_complete:
-            raise ConversionError(_explain(weights, model, report), report)
+            raise ConversionError(_explain(foreign.weights, model, report), report)
         verify_file(file)
         metadata = describe_run(cfg, model, _config_text(cfg)) | {"converted_from": file.name}
+        _compare_resolutions(foreign.config, metadata["resolutions"])
         contents = {"model": _in_32_bits(converted, report), "metadata": metadata}
     try:
         write_atomically(output, partial(torch.save, contents))
@@ -150,9 +156,10 @@ def match_weights(
 def _to_official(
     file: Path, model: nn.Module, kind: str
 ) -> tuple[dict[str, Tensor], ConversionReport]:
+    layout = layout_of_network(model.get_submodule("backbone.bottom_up"))  # type: ignore[arg-type]
     loaded = read_checkpoint(str(file))
     weights = dict(loaded.get("model", loaded))
-    if "weights" in loaded.get("ema", {}):
+    if "weights" in (loaded.get("ema") or {}):
         logger.info("The moving average of the weights is taken.")
         weights |= loaded["ema"]["weights"]
     wanted = model.state_dict()
@@ -169,7 +176,6 @@ def _to_official(
         raise ConversionError(
             "the checkpoint is not of the config's model: " + _counts(report), report
         )
-    layout = layout_of_network(model.get_submodule("backbone.bottom_up"))  # type: ignore[arg-type]
     official = export_detector_state_dict(weights, kind, layout)
     back, _ = rename_detector({name: name for name in official}, kind)
     used = {back[name] for name in weights}
@@ -210,10 +216,7 @@ def _explain(weights: Mapping[str, Tensor], model: nn.Module, report: Conversion
         )
     network = model.get_submodule("backbone.bottom_up")
     found = difference(weights, network)  # type: ignore[arg-type]
-    reason = found or (
-        "these weights do not fit the model of the config: take the config that they were trained "
-        "with"
-    )
+    reason = found or class_difference(weights, model) or _ANOTHER_MODEL
     return f"{reason} ({_counts(report)})"
 
 
@@ -222,6 +225,19 @@ def _counts(report: ConversionReport) -> str:
         f"{len(report.missing)} missing, {len(report.unexpected)} unexpected, "
         f"{len(report.misshapen)} of another shape"
     )
+
+
+def _compare_resolutions(config: str, resolutions: Sequence[int] | None) -> None:
+    """Warns where the file says that it was trained at others, which no weight would show."""
+    trained = resolutions_in(config)[::-1]
+    if trained and resolutions and trained != list(resolutions):
+        logger.warning(
+            "These weights were trained at the resolutions %s, but the config has %s, which the "
+            "output is marked with: take the config that they were trained with, unless other "
+            "resolutions are meant.",
+            trained,
+            list(resolutions),
+        )
 
 
 def _in_32_bits(weights: Mapping[str, Tensor], report: ConversionReport) -> dict[str, Tensor]:

@@ -35,6 +35,7 @@ from piip_d2.engine.hooks import (
 )
 from piip_d2.engine.interruption import Interruption, TrainingInterrupted
 from piip_d2.engine.metadata import check_num_classes, describe_run, differences
+from piip_d2.engine.starting_weights import check_initial_checkpoint, check_starting_weights
 from piip_d2.engine.trainer import Trainer
 from piip_d2.engine.writers import MetricsHook, build_writers
 
@@ -56,7 +57,7 @@ def train(cfg: DictConfig, config_text: str = "", *, resume: bool = False) -> di
         CheckpointSaveError: If the last checkpoint could not be saved.
         ValueError: If the configuration, the data or a checkpoint does not fit.
     """
-    _check_numbers(cfg)
+    _check_start(cfg, resume=resume)
     evaluation = Evaluation(cfg)
     model = build_model(cfg)
     ema = build_ema(cfg, model)
@@ -113,9 +114,10 @@ def evaluate_checkpoint(cfg: DictConfig, config_text: str = "") -> dict[str, Any
     Returns:
         The metrics by task, in the main process.
     """
+    path = cfg.train.init_checkpoint
+    check_initial_checkpoint(path)
     evaluation = Evaluation(cfg)
     model = build_model(cfg)
-    path = cfg.train.init_checkpoint
     saved: dict[str, Any] = {}
     ema = None
     if path:
@@ -130,13 +132,17 @@ def evaluate_checkpoint(cfg: DictConfig, config_text: str = "") -> dict[str, Any
     return evaluation(model, ema)
 
 
-def _check_numbers(cfg: DictConfig) -> None:
+def _check_start(cfg: DictConfig, *, resume: bool) -> None:
+    """Checks what can be known before there is a model."""
     for name, least in (("max_iter", 1), ("accumulate", 1), ("log_period", 1), ("eval_period", 0)):
         number = cfg.train[name]
         if not isinstance(number, int) or number < least:
             raise ValueError(
                 f"train.{name} must be at least {least} and a whole number, got {number!r}"
             )
+    resumes = resume and AtomicCheckpointer(nn.Identity(), cfg.train.output_dir).has_checkpoint()
+    if not resumes:
+        check_starting_weights(cfg)
 
 
 def _compare(saved: dict[str, Any], present: dict[str, Any], model: nn.Module) -> None:

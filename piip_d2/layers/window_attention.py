@@ -96,7 +96,8 @@ class WindowAttention(nn.Module):
     def _attend(self, qkv: Tensor) -> Tensor:
         """Attention within each (H, W) map of ``qkv`` (N, H, W, 3C); returns (N, H, W, C)."""
         count, height, width, channels = qkv.shape
-        qkv = qkv.reshape(count, height * width, 3, self.num_heads, -1)
+        head_dim = channels // (3 * self.num_heads)
+        qkv = qkv.reshape(count, height * width, 3, self.num_heads, head_dim)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         bias = self._logit_bias()
         bias = None if bias is None else bias.to(query.dtype)
@@ -119,11 +120,12 @@ def _split_windows(x: Tensor, window_size: int) -> Tensor:
     x = x.reshape(
         batch, height // window_size, window_size, width // window_size, window_size, channels
     )
-    return x.transpose(2, 3).reshape(-1, window_size, window_size, channels)
+    return x.transpose(2, 3).flatten(0, 2)
 
 
 def _join_windows(x: Tensor, window_size: int, height: int, width: int) -> Tensor:
     """The inverse of :func:`_split_windows`."""
     rows, columns = height // window_size, width // window_size
-    x = x.reshape(-1, rows, columns, window_size, window_size, x.shape[-1])
-    return x.transpose(2, 3).reshape(-1, height, width, x.shape[-1])
+    batch = x.shape[0] // (rows * columns)
+    x = x.reshape(batch, rows, columns, window_size, window_size, x.shape[-1])
+    return x.transpose(2, 3).reshape(batch, height, width, x.shape[-1])

@@ -3,7 +3,7 @@
 Paper: https://arxiv.org/abs/2406.04330. The rule is that of the released recipe, which numbers the
 layers of all branches on one scale of ``num_layers + 2`` steps:
 
-* 0: patch, position and time embeddings of every branch, and their norm;
+* 0: patch, position and time embeddings of every branch, rotary ones too, and their norm;
 * ``1 ... num_layers``: the blocks; a branch with fewer blocks takes longer strides along the scale;
 * ``num_layers + 1``: all else (interactions, merge, feature maps, neck, heads), at the full rate.
 
@@ -37,6 +37,7 @@ _EMBEDDINGS = frozenset(
         "temporal_embed",
         "embed_norm",
         "norm_pre",
+        "rope",
         "cls_token",
         "mask_token",
     }

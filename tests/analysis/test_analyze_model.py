@@ -53,7 +53,7 @@ def test_all_conventions_in_a_file(
         (["--config-file", CONFIG, "--convention", "paper"], "with ConvStem"),
         (["--config-file", CONFIG, "--resolutions", "64", "128", "256"], "largest first"),
         (["--config-file", CONFIG, "--opts", "model.unknown=1"], "unknown config key"),
-        (["--config-file", CONFIG, "--output", "missing/costs.txt"], "No such file"),
+        (["--config-file", CONFIG, "--output", "configs"], "must be a file, got the folder"),
         (
             ["--config-file", CONFIG, "--opts", "model.backbone.bottom_up.merge=none"],
             "one single branch",
@@ -69,6 +69,21 @@ def test_bad_input_is_one_sentence(
     assert analyze(*arguments) == 1
     error = capsys.readouterr().err.strip().splitlines()
     assert error[-1].startswith("analyze_model.py: ") and message in error[-1]
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [("missing/costs.txt", "must lie in a folder that there is"), (".", "got the folder")],
+)
+def test_the_output_is_looked_at_before_counting(
+    output: str,
+    message: str,
+    analyze: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # The configuration is not there either, which would be noticed when it is built.
+    assert analyze("--config-file", "configs/missing.py", "--output", output) == 1
+    assert message in capsys.readouterr().err
 
 
 def test_wrong_arguments_end_with_two(

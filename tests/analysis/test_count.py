@@ -6,6 +6,7 @@ import pytest
 
 from piip_d2.analysis import CONVENTIONS, count_costs
 from piip_d2.analysis.structure import SizedNetwork
+from piip_d2.modeling.backbone import ConvNeXtBranch, build_network
 from tests.analysis.small import small_network
 
 
@@ -47,9 +48,10 @@ def test_squares_alone_have_these_conventions(convention: str) -> None:
 @pytest.mark.parametrize(
     ("resolutions", "message"),
     [
-        ([48, 96], "largest first, got.*reverse the list"),
+        ([48, 96], r"largest first, got \[48, 96\]; take \[96, 48\]"),
         ([96], "one side in pixels for each of the 2 branches, got 1"),
-        ([96, 0], "must be positive"),
+        ([96, 15], "of which 15 is less than the 16 pixels of a cell of ViTBranch at 48 px"),
+        ([0, 0], "of which 0 is less than the 16 pixels of a cell of ViTBranch at 96 px"),
     ],
 )
 def test_wrong_resolutions_are_refused(
@@ -57,6 +59,20 @@ def test_wrong_resolutions_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         count_costs(small_network(), resolutions=resolutions, convention=convention)
+
+
+def test_one_cell_is_enough() -> None:
+    for convention in CONVENTIONS:
+        report = count_costs(small_network(), resolutions=[32, 16], convention=convention)
+        assert report.part("branches.0").flops > 0
+
+
+def test_cells_are_those_of_the_last_map() -> None:
+    branch = ConvNeXtBranch(img_size=64, depths=(1, 1, 1, 1), dims=(32, 32, 32, 32))
+    network = build_network([branch], num_interactions=0, merge="none", out_features=["res5"])
+    for convention in ("released_script", "actual"):
+        with pytest.raises(ValueError, match="31 is less than the 32 pixels of a cell of ConvNeXt"):
+            count_costs(network, resolutions=[31], convention=convention)
 
 
 def test_sizes_of_maps() -> None:

@@ -8,11 +8,13 @@ import re
 import runpy
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from piip_d2.analysis import CostReport, PartCost, count_costs
 from piip_d2.analysis.configs import build_without_numbers
+from piip_d2.analysis.detectors import find_network
 from piip_d2.analysis.model_zoo import (
     PublishedRow,
     count_rows,
@@ -21,8 +23,13 @@ from piip_d2.analysis.model_zoo import (
     zoo_line,
     zoo_tables,
 )
-from tests.analysis.published import COSTS
+from piip_d2.analysis.without_numbers import without_numbers
+from piip_d2.checkpoint import build_from_official
+from piip_d2.modeling.backbone import PIIPNetwork
+from tests.analysis.forms import form_of
+from tests.analysis.published import COSTS, build_published
 from tests.golden import cases
+from tests.oracle.configurations import CONVNEXT_SIZES, oracle_cases
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "MODEL_ZOO.md"
@@ -32,8 +39,11 @@ LINES = {
     for line in DOCUMENT.read_text(encoding="utf-8").splitlines()
     if line.startswith("| ")
 }
+ORACLE_CASES = oracle_cases()
+VECTORS = cases.vector_cases()
+NOT_COMPARED = {"reference": "", "outputs": "", "second_program": ""}
 EXAMPLE = dataclasses.replace(
-    ROWS[0], id="X1", resolutions="64", mega_params="2", giga_flops="3", reference="", outputs=""
+    ROWS[0], id="X1", resolutions="64", mega_params="2", giga_flops="3", **NOT_COMPARED
 )
 REPORT = CostReport("actual", (64,), (64, 64), (PartCost("branches.0", 2_400_000, 2_960_000_000),))
 # One network alone, one of convolutions, one ablation.
@@ -49,7 +59,8 @@ def test_rows_name_what_there_is() -> None:
     for row in ROWS:
         assert not row.config or (ROOT / "configs" / f"{row.config}.py").is_file(), row
         assert not row.reference or row.reference in COSTS["script_records"], row
-        assert not row.outputs or row.outputs in cases.vector_cases(), row
+        assert not row.outputs or row.outputs in VECTORS, row
+        assert not row.second_program or row.second_program in ORACLE_CASES, row
 
 
 def test_no_config_of_a_published_detector_is_left_out() -> None:
@@ -78,6 +89,45 @@ def test_configs_cost_what_the_authors_configurations_do(row: PublishedRow) -> N
     if row.config:
         stated = f"{record['params'] / 1e6:.1f} / {flops / 1e9:.1f}"
         assert LINES[row.id].split(" | ")[6] == stated
+
+
+# Networks of one form are built once: by the authors' configuration where there is one, as that is
+# built for other tests, too.
+COMPARED = {
+    (row.outputs, row.second_program, row.reference or row.config): row
+    for row in ROWS
+    if row.outputs or row.second_program
+}.values()
+
+
+@pytest.mark.parametrize("row", COMPARED, ids=lambda row: row.id)
+def test_what_was_compared_is_of_the_form_of_the_row(row: PublishedRow) -> None:
+    if row.reference:
+        network = build_published(row.reference)
+    else:
+        network = find_network(build_without_numbers(str(ROOT / "configs" / f"{row.config}.py")))
+    form = form_of(network)
+    if row.outputs:
+        mode = "as_released" if "as_released" in row.outputs else "corrected"
+        assert form_of(small(VECTORS[row.outputs]["config"], mode)) == form
+    if row.second_program:
+        case = ORACLE_CASES[row.second_program]
+        assert form_of(small(case.config, case.four_branch)) == form
+
+
+def small(cfg: dict[str, Any], four_branch: str) -> PIIPNetwork:
+    with without_numbers():
+        return build_from_official(cfg, four_branch=four_branch, convnext_sizes=CONVNEXT_SIZES)
+
+
+def test_forms_differ_where_branches_do() -> None:
+    forms = {name: form_of(small(case["config"], "corrected")) for name, case in VECTORS.items()}
+    assert forms["convnext_cnn_branch3"] != forms["convnext_vit_branch3"]
+    assert forms["tsb_simple_fpn"] != forms["augreg_windows"] != forms["h6b_2branch"]
+    assert forms["tsb_simple_fpn"] != forms["tsb_normal_attn"]
+    assert forms["tsb_simple_fpn"] != forms["tsb_noproj_nonorm_fusedmlp"]
+    name = "tsbl_4branch_as_released_code"
+    assert form_of(small(VECTORS[name]["config"], "as_released")) != forms[name]
 
 
 @pytest.mark.slow

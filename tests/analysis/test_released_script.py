@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from piip_d2.analysis import CostReport, count_costs
+from piip_d2.analysis.without_numbers import without_numbers
 from piip_d2.modeling.backbone import (
+    Branch,
     ConvStem,
     PIIPNetwork,
     ViTBranch,
@@ -92,9 +94,13 @@ def test_fused_mlps_are_counted_unless_left_out(name: str) -> None:
     assert count(name).flops == expected > RECORDS[name]["flops"]
 
 
+def single_network(branch: Branch) -> PIIPNetwork:
+    """One branch in the form of the released single networks."""
+    return build_network([branch], num_interactions=0, merge="none", feature_norm="layer")
+
+
 def test_nominal_sizes_unless_others_are_given() -> None:
-    branch = build_vit_branch("vit_tiny", img_size=160, depth=2)
-    network = build_network([branch], num_interactions=0, merge="none")
+    network = single_network(build_vit_branch("vit_tiny", img_size=160, depth=2))
     nominal = count_costs(network, convention="released_script")
     assert nominal.resolutions == (160,)
     assert nominal == count_costs(network, resolutions=[160], convention="released_script")
@@ -109,7 +115,7 @@ def test_attention_that_fills_up_behind_the_projection() -> None:
         branch = build_vit_branch(
             "vit_tiny", img_size=160, window_size=14, window_padding=padding, depth=2
         )
-        network = build_network([branch], num_interactions=0, merge="none")
+        network = single_network(branch)
         flops.append(count_costs(network, convention="released_script").flops)
     filled_up = 14**2 - 10**2
     assert flops[0] - flops[1] == 2 * filled_up * 3 * 192**2
@@ -126,16 +132,74 @@ def test_unknown_parts_are_refused() -> None:
         branch = branch_class(
             img_size=64, embed_dim=64, depth=1, num_heads=1, patch_embed=patch_embed
         )
-        network = build_network([branch], num_interactions=0, merge="none")
         with pytest.raises(ValueError, match=message):
-            count_costs(network, convention="released_script")
+            count_costs(single_network(branch), convention="released_script")
+    network = single_network(build_vit_branch("vit_tiny", img_size=64, depth=1))
     with pytest.raises(ValueError, match="fused_mlp must be one of"):
         count_costs(network, convention="released_script", fused_mlp="maybe")
 
 
 def test_a_layer_without_a_rule_is_refused() -> None:
-    branch = build_vit_branch("vit_tiny", img_size=64, depth=1)
-    network = build_network([branch], num_interactions=0, merge="none")
+    network = single_network(build_vit_branch("vit_tiny", img_size=64, depth=1))
     network.feature_maps.maps["res4"] = torch.nn.Softmax(dim=1)
     with pytest.raises(ValueError, match="no rule for Softmax"):
         count_costs(network, convention="released_script")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"directions": "alternating"},
+        {"directions": "all_pairs"},
+        {"merge": "light"},
+        {"merge": "single_conv"},
+        {"merge_dim": 96},
+        {"merged_branches": [0]},
+        {"num_interactions": 0},
+    ],
+    ids=str,
+)
+def test_what_was_not_released_is_refused(options: dict[str, Any]) -> None:
+    # Three branches, as of two the kinds of directions are the same.
+    branches = [
+        build_vit_branch("vit_tiny", img_size=size, embed_dim=64, depth=2, num_heads=2)
+        for size in (96, 64, 48)
+    ]
+    network = build_network(branches, **{"num_interactions": 2, "num_heads": 4, **options})
+    with pytest.raises(ValueError, match='script cannot count.*use convention="actual"'):
+        count_costs(network, convention="released_script")
+    assert count_costs(network, convention="actual").flops > 0
+
+
+def test_more_branches_than_were_released_are_refused() -> None:
+    with without_numbers():
+        network = build_network([build_vit_branch("vit_tiny", img_size=64) for _ in range(5)])
+    with pytest.raises(ValueError, match="at most 4 branches, this one 5"):
+        count_costs(network, convention="released_script")
+
+
+def test_a_single_network_with_a_merge_is_refused() -> None:
+    branch = build_vit_branch("vit_tiny", img_size=64, depth=1)
+    network = build_network([branch], num_interactions=0, merge="conv", feature_norm="layer")
+    with pytest.raises(ValueError, match="without a merge"):
+        count_costs(network, convention="released_script")
+
+
+@pytest.mark.parametrize(
+    ("presets", "is_released"),
+    [
+        (["vit_small", "vit_small", "vit_base", "vit_large"], True),
+        (["vit_base"] * 4, False),
+        (["vit_tiny", "vit_tiny", "vit_small", "vit_base"], False),
+    ],
+)
+def test_only_the_released_fourth_branch_is_counted_as_tiny(
+    presets: list[str], is_released: bool
+) -> None:
+    with without_numbers():
+        branches = [build_vit_branch(name, img_size=64) for name in presets]
+        network = build_network(branches)
+    report = count_costs(network, convention="released_script")
+    fourth = network.branches[3]
+    width = 192 if is_released else fourth.embed_dim
+    assert report.part("branches.3").attention_flops == 2 * 12 * 16**2 * width

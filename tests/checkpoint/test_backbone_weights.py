@@ -13,8 +13,6 @@ from piip_d2.checkpoint import (
     convert_backbone_state_dict,
     export_backbone_state_dict,
 )
-from piip_d2.checkpoint.network_layout import difference, layout_of_network
-from piip_d2.modeling.backbone import build_network, build_vit_branch
 from tests.golden import cases
 
 
@@ -91,58 +89,6 @@ def test_last_norms_and_upsamplers_are_neutral() -> None:
     ours = convert_backbone_state_dict(weights_of(dino), dino["config"])
     back = export_backbone_state_dict(ours, dino["config"])
     assert not back["fpn1.3.weight"].any()
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"directions": "alternating"}, 'names for directions="adjacent" alone'),
-        ({"merged_branches": [0]}, "networks alone that merge all branches"),
-    ],
-)
-def test_other_networks_have_no_official_names(options: dict[str, Any], message: str) -> None:
-    branches = [
-        build_vit_branch("vit_tiny", img_size=size, embed_dim=32, depth=1, num_heads=2)
-        for size in (96, 64)
-    ]
-    network = build_network(branches, num_interactions=1, **options)
-    with pytest.raises(ValueError, match=message):
-        layout_of_network(network)
-
-
-def change(weights: dict[str, Tensor], branch: int, **replaced: str) -> dict[str, Tensor]:
-    """Weights in which a part of one branch's names is another."""
-    changed = {}
-    for key, tensor in weights.items():
-        if key.startswith(f"branch{branch}."):
-            for before, after in replaced.items():
-                key = key.replace(before, after)
-        changed[key] = tensor
-    return changed
-
-
-def test_differences_are_named() -> None:
-    case = cases.vector_cases()["tsbl_4branch_corrected"]
-    released = weights_of(cases.vector_cases()["tsbl_4branch_as_released_code"])
-    network = build_from_official(case["config"])
-
-    def found(weights: dict[str, Tensor]) -> str | None:
-        return difference({f"backbone.{key}": x for key, x in weights.items()}, network)
-
-    weights = weights_of(case)
-    assert found(weights) is None
-    assert "as released, whose fourth branch repeats the third (64" in str(found(released))
-    three = {key: x for key, x in weights.items() if not key.startswith("branch4.")}
-    assert "network with 3 branches, but the config has 4" in str(found(three))
-    other = change(weights, 2, blocks="layers", patch_embed="visual_embed.patch_embed")
-    assert "branch2 is a Uni-Perceiver in these weights, but the config's at 672" in str(
-        found(other)
-    )
-    wide = weights | {"branch1.patch_embed.proj.weight": torch.zeros(96, 3, 16, 16)}
-    assert "branch1 has 96 channels in these weights" in str(found(wide))
-    as_released = build_from_official(case["config"], four_branch="as_released")
-    sentence = difference({f"backbone.{key}": x for key, x in weights.items()}, as_released)
-    assert "have a true fourth branch (32 channels)" in str(sentence)
 
 
 def test_dino_may_come_without_the_unused_upsampler() -> None:

@@ -70,6 +70,20 @@ def test_a_misfit_names_its_branch(network: nn.Module, tmp_path: Path) -> None:
         load_network_weights(network, ["", str(file)])
 
 
+@pytest.mark.parametrize("last", ["nowhere.pth", "convnext.pth"])
+def test_nothing_is_loaded_unless_all_can_be(
+    network: nn.Module, last: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(timm_vit("deit_tiny_patch16_224", img_size=64)[0], "vit.pth")
+    state = timm_convnext()[0]
+    torch.save({**state, "stem.0.bias": torch.zeros(99)}, "convnext.pth")
+    before = {name: x.clone() for name, x in network.state_dict().items()}
+    with pytest.raises(ValueError, match=r"does not exist|bias \(99 there, 8 here"):
+        load_network_weights(network, ["vit.pth", last])
+    assert all(torch.equal(x, before[name]) for name, x in network.state_dict().items())
+
+
 def test_model_without_branches() -> None:
     with pytest.raises(ValueError, match="one PIIP backbone, but a Linear has 0 of them"):
         load_network_weights(nn.Linear(1, 1), ["a.pth"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import pickle
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ import torch
 from piip_d2.checkpoint.foreign_files import (
     find_checkpoint,
     read_foreign_checkpoint,
+    read_foreign_detector,
     verify_file,
 )
+from piip_d2.checkpoint.pickled_names import imported_names
 from piip_d2.checkpoint.reading import CheckpointReadError
 
 WEIGHTS = {"backbone.w1": torch.ones(()), "neck.bias": torch.zeros(300)}
@@ -81,6 +84,46 @@ def test_code_is_run_if_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     path = save(tmp_path, {"state_dict": WEIGHTS, "meta": Code()})
     assert list(read_foreign_checkpoint(path, unsafe=True)) == list(WEIGHTS)
     assert Path("was_run").is_dir()
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_plain_pickles_are_read_if_asked_for(
+    tmp_path: Path, protocol: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "file.pkl"
+    # A second time there would be such a folder.
+    path.write_bytes(pickle.dumps({"state_dict": WEIGHTS, "meta": Code()}, protocol=protocol))
+    assert list(read_foreign_checkpoint(path, unsafe=True)) == list(WEIGHTS)
+    assert Path("was_run").is_dir()
+
+
+def test_what_is_no_pickle_at_all_wants_no_code(tmp_path: Path) -> None:
+    path = tmp_path / "file.pth"
+    path.write_text("<html>Not found</html>")
+    with pytest.raises(CheckpointReadError, match="cannot be read: it is truncated"):
+        read_foreign_checkpoint(path, unsafe=True)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_first_harmful_name_is_said(tmp_path: Path, protocol: int) -> None:
+    path = tmp_path / "file.pkl"
+    # The names of the second function's module and of the first value are only referred to.
+    contents = OrderedDict(posix=argparse.Namespace(lr=0.1), **WEIGHTS, meta=Code())
+    path.write_bytes(pickle.dumps(contents, protocol=protocol))
+    names = imported_names(path)
+    assert names[0] == "collections.OrderedDict"
+    assert names[-1] == "posix.mkdir"
+    with pytest.raises(CheckpointReadError, match="asks for posix.mkdir"):
+        read_foreign_checkpoint(path)
+
+
+@pytest.mark.parametrize("config", ["model = dict()", ""])
+def test_configuration_of_the_training(tmp_path: Path, config: str) -> None:
+    path = save(tmp_path, {"state_dict": WEIGHTS, "meta": {"config": config}})
+    assert read_foreign_detector(path).config == config
+    assert read_foreign_detector(save(tmp_path, {"state_dict": WEIGHTS})).config == ""
 
 
 @pytest.mark.parametrize("size", [0, 100, 900])

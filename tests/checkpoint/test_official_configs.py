@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from piip_d2.checkpoint import build_from_official, convert_backbone_state_dict
+from piip_d2.checkpoint import (
+    build_from_official,
+    convert_backbone_state_dict,
+)
 from piip_d2.modeling.backbone.beit import BEiTBranch
 from piip_d2.modeling.backbone.uniperceiver import UniPerceiverBranch
 from piip_d2.modeling.backbone.vit import ViTBranch
@@ -63,8 +66,8 @@ def test_lists_may_be_runs() -> None:
 
 
 def test_unknown_arguments_are_not_read() -> None:
-    config = pyramid({"with_fpn": False}, {}, n_points=2, cal_flops=True)
-    assert build_from_official(config).interactions[0].units[0].low_to_high is not None
+    config = pyramid({"with_fpn": False, "output_dtype": "float32"}, {}, cal_flops=True)
+    assert names_and_shapes(config) == names_and_shapes(pyramid({}, {}))
 
 
 def test_family_by_path_or_type() -> None:
@@ -124,8 +127,31 @@ def test_fourth_branch_as_released_keeps_its_place_in_the_pyramid() -> None:
     assert released.interaction_block_indexes[3] == [0, 1]
     assert build_from_official(config).branches[3].embed_dim == 16
     deep = pyramid({}, {}, {}, {"depth": 5, "interaction_indexes": [[0, 1], [2, 4]]})
-    released = build_from_official(deep, four_branch="as_released")
-    assert released.interaction_block_indexes[3] == [0, 2]
+    with pytest.raises(
+        ValueError, match="last of the 3 blocks, but those of branch4 end at number 4"
+    ):
+        build_from_official(deep, four_branch="as_released")
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (pyramid({}, {"patch_size": 8}), r"\(patch_size=16\), .*got \[8\]"),
+        (pyramid({"real_size": 128}, {}), r"real_size must not decrease .*got \[128, 96\]"),
+        ({**VIT, "type": "vit_models", "patch_size": 14}, r"stride 16 .*got \[14\]"),
+    ],
+)
+def test_maps_of_other_strides_are_refused(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_from_official(config)
+
+
+def test_convolutional_maps_of_other_strides_are_refused() -> None:
+    case = cases.BackboneCase("convnext_cnn_out")
+    # The second map is then taken where the third belongs.
+    config = {**case.config, "out_interaction_indexes": [0, 1, 1]}
+    with pytest.raises(ValueError, match=r"out_interaction_indexes .*got \[4, 8, 8, 32\]"):
+        build_from_official(config, convnext_sizes=case.convnext_sizes)
 
 
 def test_prefix_is_optional() -> None:
@@ -136,9 +162,15 @@ def test_prefix_is_optional() -> None:
     )
 
 
+def test_data_parallel_prefix_is_optional() -> None:
+    weights = {"module.backbone.w1": torch.ones(()), "module.w2": torch.ones(())}
+    assert list(convert_backbone_state_dict(weights, {})) == ["merge.weights.0", "merge.weights.1"]
+
+
 def test_unknown_key_is_refused() -> None:
-    with pytest.raises(KeyError, match=r"1 keys are unknown.*stem\.weight"):
+    with pytest.raises(KeyError, match=r"^1 keys are unknown.*stem\.weight") as caught:
         convert_backbone_state_dict({"stem.weight": torch.zeros(1)}, {})
+    assert isinstance(caught.value, ValueError)
 
 
 @pytest.mark.parametrize(
@@ -146,6 +178,10 @@ def test_unknown_key_is_refused() -> None:
     [
         ({"type": "ResNet"}, "type must be one of .*'vit_models'.*got 'ResNet'"),
         ({"branch2": None}, "needs the dicts branch1, branch2; branch2 is not there"),
+        ({"type": "PIIPTwoBranch", "branch4": {}}, "has 2 branches of its own, but branch4 is"),
+        ({"type": "vit_models"}, "has no branches of its own, but branch1, branch2 is there too"),
+        ({"norm_layer": "BN"}, "norm_layer='BN' makes a network that cannot be built here"),
+        ({"branch1_w_cls_token": True}, "branch1_w_cls_token=True makes .* False or None"),
         ({"interact_attn_type": "defrom"}, "interact_attn_type must be one of .*'deform'"),
     ],
 )
@@ -162,6 +198,14 @@ def test_unknown_parts_are_refused(change: dict[str, object], message: str) -> N
         ({"pretrained": "convnext-nano"}, "sizes of the ConvNeXt 'convnext-nano' are not known"),
         ({"pretrained": "beit", "use_abs_pos_emb": True}, "has relative positions alone"),
         ({"pretrained": "x", "norm_layer_type": "BN"}, "norm_layer_type must be one of .*'BN'"),
+        ({"with_final_norm": True}, "with_final_norm=True makes .*; it can with False"),
+        ({"attn_drop_rate": 0.1}, "attn_drop_rate=0.1 makes a network"),
+        ({"drop_rate": 0.1}, "drop_rate=0.1 makes a network"),
+        ({"Patch_layer": "hMLP_stem"}, "Patch_layer='hMLP_stem' makes a network"),
+        ({"block_layers": "Block_paralx2"}, "block_layers='Block_paralx2' makes a network"),
+        ({"norm_layer": "BN"}, "norm_layer='BN' makes a network"),
+        ({"Mlp_block": "fused"}, "Mlp_block='fused' makes .* 'Mlp' or 'fused_mlp'"),
+        ({"mlp_type": "fused"}, "mlp_type='fused' makes a network"),
         ({"window_attn": [True]}, "window_attn must have one entry for each of the 3 blocks"),
         ({"interaction_indexes": []}, "branch1 needs interaction_indexes"),
         ({"interaction_indexes": [[0, 0], [2, 2]]}, r"without gaps .*branch1 has \[\[0, 0\], \[2"),
@@ -191,6 +235,30 @@ def test_single_network_makes_maps_of_its_last_block() -> None:
         build_from_official(config)
 
 
+@pytest.mark.parametrize("indices", [None, [2], (2,)])
+def test_last_block_is_where_maps_come_from(indices: Any) -> None:
+    config = {**VIT, "type": "vit_models", "out_indices": indices}
+    assert build_from_official(config).branches[0].num_blocks == 3
+
+
+def test_single_network_without_maps_is_refused() -> None:
+    config = {**VIT, "type": "vit_models", "with_fpn": False}
+    with pytest.raises(ValueError, match="with_fpn=False makes a network that cannot be built"):
+        build_from_official(config)
+
+
+@pytest.mark.parametrize("config", [[pyramid({}, {})], {"backbone": {}, "branches": [{}]}])
+def test_configurations_are_dicts(config: Any) -> None:
+    with pytest.raises(ValueError, match="must be a dict, as must its branches, got list"):
+        build_from_official(config)
+
+
+def test_test_networks_are_not_recommended() -> None:
+    with pytest.raises(ValueError, match="facebook/convnext-base-224") as caught:
+        build_from_official(pyramid({"pretrained": "convnext-nano"}, {}))
+    assert "mini" not in str(caught.value)
+
+
 def test_unknown_four_branch_mode_is_refused() -> None:
     with pytest.raises(ValueError, match="four_branch must be one of"):
         build_from_official(pyramid({}, {}), four_branch="fixed")
@@ -202,6 +270,6 @@ def test_fourth_branch_is_told_from_the_weights(caplog: pytest.LogCaptureFixture
     convert_backbone_state_dict({name: torch.zeros(3, 3, 16, 16)}, config)
     assert not caplog.records
     convert_backbone_state_dict({f"backbone.{name}": torch.zeros(6, 3, 16, 16)}, config)
-    assert 'Build it with four_branch="as_released"' in caplog.text
+    assert 'They fit what four_branch="as_released" builds' in caplog.text
     with pytest.raises(ValueError, match=r"has 5 channels, but the configuration has 3 \(or 6"):
         convert_backbone_state_dict({name: torch.zeros(5, 3, 16, 16)}, config)

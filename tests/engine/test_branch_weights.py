@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 from detectron2.config import LazyCall as L
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from piip_d2.engine import evaluate_checkpoint, set_up_run, train
+from piip_d2.engine.starting_weights import check_initial_checkpoint, count_branches
 from piip_d2.modeling.backbone import ViTBranch, build_network
 from tests.engine.runs import toy_config
 from tests.engine.toys import ToyDetector
@@ -113,21 +114,77 @@ def test_not_loaded_for_an_evaluation(tmp_path: Path) -> None:
     assert "bbox" in evaluate_checkpoint(cfg, set_up_run(cfg))
 
 
+class Unbuilt(ToyDetector):
+    """Stands for a model that takes minutes to build."""
+
+    def __init__(self, branches: Any = ()) -> None:
+        raise AssertionError("built before it was known whether there are weights for it")
+
+
 @pytest.mark.parametrize(
-    ("sources", "message"),
+    ("override", "message"),
     [
-        ("[gone.pth]", r"a list of 2, one for each branch, .*got 1: \['gone.pth'\]"),
-        ("gone.pth", "a list of 2, .*got 'gone.pth'"),
-        ("[gone.pth,null]", "the weights gone.pth do not exist"),
+        ("train.branch_weights=[vit.pth]", r"a list of 2, one for .*got 1: \['vit.pth'\]"),
+        ("train.branch_weights=vit.pth", "a list of 2, .*got 'vit.pth'"),
+        ("train.branch_weights=[vit.pth,3]", "a list of 2, .*got 2: .*3"),
+        ("train.branch_weights=[null,gone.pth]", "the checkpoint gone.pth does not exist"),
+        ("train.branch_weights=[null,cut.pth]", "the checkpoint cut.pth cannot be read: it is tr"),
+        (
+            "train.branch_weights=[null,other.pth]",
+            "other.pth cannot be loaded into branch 2: by their names they are of none",
+        ),
+        ("train.branch_weights=[null,timm://vit_none]", "no weights for the name 'vit_none'"),
+        ("train.init_checkpoint=gone.pth", "the checkpoint gone.pth does not exist"),
+        ("train.init_checkpoint=cut.pth", "the checkpoint cut.pth cannot be read: it is truncated"),
+        ("train.init_checkpoint=empty.pth", "the checkpoint empty.pth has no weights by name"),
     ],
 )
-def test_mistakes_end_the_run_at_once(sources: str, message: str, tmp_path: Path) -> None:
-    cfg = _config(tmp_path / "run", f"train.branch_weights={sources}")
+def test_mistakes_end_the_run_before_the_model_is_built(
+    override: str,
+    message: str,
+    weights: dict[str, Tensor],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("cut.pth").write_bytes(Path("vit.pth").read_bytes()[:-100])
+    torch.save({"conv1.weight": torch.zeros(1)}, "other.pth")
+    torch.save({"epoch": 3}, "empty.pth")
+    cfg = _config(tmp_path / "run", override)
+    cfg.model = L(Unbuilt)(branches=[{}, {}])
     with pytest.raises(ValueError, match=message):
+        _start(cfg)
+    if "init_checkpoint" in override:
+        with pytest.raises(ValueError, match=message):
+            evaluate_checkpoint(cfg)
+
+
+def test_number_of_branches_that_the_config_does_not_tell(
+    weights: dict[str, Tensor], tmp_path: Path
+) -> None:
+    cfg = _config(tmp_path / "run", f"train.branch_weights=[{tmp_path}/vit.pth]")
+    with pytest.raises(ValueError, match="a list of 2, one for each branch, .*got 1"):
         _start(cfg)
 
 
-def test_model_without_a_pyramid(tmp_path: Path) -> None:
-    cfg = toy_config(tmp_path, "train.branch_weights=[a.pth]")
+def test_branches_of_a_config() -> None:
+    pyramid = {"bottom_up": {"branches": [{}, {}, {}]}}
+    for model, expected in (
+        ({"backbone": pyramid}, 3),
+        ({"detectors": [pyramid]}, 3),
+        ({"teacher": pyramid, "student": pyramid}, None),
+        ({"branches": "of another kind"}, None),
+    ):
+        assert count_branches(OmegaConf.create(model)) == expected
+
+
+def test_pickles_are_not_opened_to_look_for_names(tmp_path: Path) -> None:
+    file = tmp_path / "weights.pkl"
+    file.write_bytes(b"anything")
+    check_initial_checkpoint(str(file))
+
+
+def test_model_without_a_pyramid(weights: dict[str, Tensor], tmp_path: Path) -> None:
+    cfg = toy_config(tmp_path / "run", f"train.branch_weights=[{tmp_path}/vit.pth]")
     with pytest.raises(ValueError, match="one PIIP backbone, but a ToyDetector has 0 of them"):
         train(cfg, set_up_run(cfg))

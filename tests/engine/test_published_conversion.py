@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from piip_d2.checkpoint import convert_detector_state_dict
-from piip_d2.checkpoint.network_layout import difference
+from piip_d2.checkpoint.network_difference import difference
+from piip_d2.checkpoint.network_layout import layout_of_network
 from piip_d2.engine import load_config
 from piip_d2.engine.conversion import build_without_memory, match_weights
 from tests.configs.published import PUBLISHED, Published
@@ -78,5 +79,6 @@ def test_published_weights_fit(published: Published) -> None:
         assert report.is_complete, str(report)
         assert sentence is None
         assert len(report.matched) + len(report.dropped) == len(weights)
+        assert layout_of_network(model.backbone.bottom_up).families
         if kind == "dino":
             assert {name.split(".")[1] for name in report.dropped} <= {"fpn1"}

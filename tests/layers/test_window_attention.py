@@ -45,6 +45,12 @@ def test_windows_with_filling(height: int, width: int) -> None:
     torch.testing.assert_close(module(x), expected)
 
 
+@pytest.mark.parametrize("window_size", [None, 3])
+def test_no_images(window_size: int | None) -> None:
+    attention = WindowAttention(8, 2, window_size=window_size)
+    assert attention(torch.zeros(0, 4, 5, 8)).shape == (0, 4, 5, 8)
+
+
 def test_paddings_differ_only_where_cells_are_filled() -> None:
     before = WindowAttention(8, 2, window_size=4)
     after = WindowAttention(8, 2, window_size=4, window_padding="after_qkv")

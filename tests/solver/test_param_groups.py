@@ -13,6 +13,7 @@ from torch import nn
 from piip_d2.modeling.backbone import build_network, build_vit_branch
 from piip_d2.modeling.backbone.beit import BEiTBranch
 from piip_d2.modeling.backbone.convnext import ConvNeXtBranch
+from piip_d2.modeling.backbone.timm_branch import TimmBranch
 from piip_d2.modeling.backbone.uniperceiver import UniPerceiverBranch
 from piip_d2.solver import get_piip_param_groups
 
@@ -157,6 +158,14 @@ def test_layers_of_the_families() -> None:
         "branches.0.embed_norm.bias",
         *(f"branches.{b}.patch_embed.proj.{part}" for b in (0, 1) for part in ("weight", "bias")),
     }
+
+
+def test_learned_rotary_positions_are_embeddings() -> None:
+    model = nn.Module()
+    sizes = {"img_size": 64, "embed_dim": 32, "depth": 2, "num_heads": 2}
+    model.branches = nn.ModuleList([TimmBranch("vit_small_patch16_rope_mixed_224", **sizes)])
+    scales = scale_by_name(model, get_piip_param_groups(model, base_lr=LR, layer_decay=0.5))
+    assert scales["branches.0.rope.freqs"] == scales["branches.0.patch_embed.proj.bias"] == 0.125
 
 
 def test_tables_of_the_families_are_decayed_and_their_vectors_are_not() -> None:

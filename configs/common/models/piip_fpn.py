@@ -18,6 +18,7 @@ backbone = L(PIIPFPN)(
         value_ratio=0.5,
         with_projection=True,
         with_norm=True,
+        with_ffn=True,
         ffn_ratio=0.25,
         interaction_drop_path_rate=0.4,
         merge="conv",

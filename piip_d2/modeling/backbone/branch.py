@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch.utils.checkpoint
 from torch import Tensor, nn
@@ -56,8 +56,12 @@ class Branch(nn.Module, ABC):
     def forward_blocks(self, x: Tensor, start: int, stop: int) -> Tensor:
         """Runs the blocks ``start`` to ``stop - 1`` on a map (B, H, W, C)."""
         for block in self.block_list[start:stop]:
-            if self.use_act_checkpoint and self.training:
-                x = torch.utils.checkpoint.checkpoint(block, x, use_reentrant=False)
-            else:
-                x = block(x)
+            x = self.run_step(block, x)
         return x
+
+    def run_step(self, step: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """Runs one block, in training so that its activations are recomputed if that is wanted."""
+        if self.use_act_checkpoint and self.training:
+            recomputed: Tensor = torch.utils.checkpoint.checkpoint(step, x, use_reentrant=False)
+            return recomputed
+        return step(x)

@@ -139,6 +139,11 @@ def _merges(
         raise ValueError(f"merge must be one of {sorted(_MERGES)}, got {kind!r}")
     merged = None
     if merged_branches is not None:
+        if not set(merged_branches) <= set(range(len(ascending))):
+            raise ValueError(
+                f"merged_branches must be places in the list of branches, 0 to "
+                f"{len(ascending) - 1}, got {list(merged_branches)}"
+            )
         merged = [len(ascending) - 1 - number for number in merged_branches]
     return [
         _MERGES[kind](_dims(ascending, blocks), out_dim=out_dim, merged=merged)
@@ -150,8 +155,8 @@ def _output_interactions(given: Sequence[int] | None, num_interactions: int) -> 
     outputs = sorted(set(given or ()))
     if outputs != list(given or ()) or not set(outputs) <= set(range(num_interactions)):
         raise ValueError(
-            f"out_interactions must ascend within 0 to {num_interactions - 1}, the numbers of the "
-            f"interactions; got {list(given or ())}"
+            f"out_interactions must be numbers of the {num_interactions} interactions, from 0 on "
+            f"and ascending; got {list(given or ())}"
         )
     return outputs
 

@@ -127,15 +127,15 @@ class PIIPNetwork(nn.Module):
         """Scales the images to every branch's share of the highest resolution, rounding down."""
         full_size = self._typed_branches[-1].img_size
         pyramid = []
-        for number, branch in enumerate(self._typed_branches):
+        for branch in self._typed_branches:
             scale = branch.img_size / full_size
-            stride = branch.stride_after(0)
+            stride = branch.stride_after(branch.num_blocks - 1)
             sides = [int(side * scale) for side in images.shape[-2:]]
             if min(sides) < stride:
                 raise ValueError(
-                    f"images of {tuple(images.shape[-2:])} pixels are too small: branch {number} "
-                    f"sees them at {sides[0]} x {sides[1]}, less than one cell of {stride} pixels; "
-                    "pad or enlarge the images"
+                    f"images of {tuple(images.shape[-2:])} pixels are too small: "
+                    f"{_describe(branch)} sees them at {sides[0]} x {sides[1]}, less than one "
+                    f"cell of {stride} pixels; pad or enlarge the images"
                 )
             if scale < 1:
                 # With the factor instead of the size, samples stay where the exact factor puts
@@ -183,23 +183,28 @@ def check_block_indexes(
             f"interaction_block_indexes must have one list for each of the {len(branches)} "
             f"branches, got {len(block_indexes)}"
         )
-    for number, (branch, indexes) in enumerate(zip(branches, block_indexes, strict=True)):
+    for branch, indexes in zip(branches, block_indexes, strict=True):
         if len(indexes) != num_interactions:
             raise ValueError(
-                f"all branches must have as many interactions as there are modules for it "
-                f"({num_interactions}), but branch {number} has {len(indexes)}: {list(indexes)}"
+                f"all branches must have as many interactions, here {num_interactions}, but "
+                f"{_describe(branch)} has {len(indexes)}: {list(indexes)}"
             )
         steps = [-1, *indexes]
         if any(later <= earlier for earlier, later in zip(steps[:-1], steps[1:], strict=True)):
             raise ValueError(
-                f"the block indexes of branch {number} must ascend from 0 on, at least one block "
-                f"before each interaction; got {list(indexes)}"
+                f"the block indexes of {_describe(branch)} must ascend from 0 on, at least one "
+                f"block before each interaction; got {list(indexes)}"
             )
         if steps[-1] >= branch.num_blocks:
             raise ValueError(
-                f"branch {number} has {branch.num_blocks} blocks, so its block indexes must stay "
-                f"below that; got {list(indexes)}"
+                f"{_describe(branch)} has {branch.num_blocks} blocks, so its block indexes must "
+                f"stay below that; got {list(indexes)}"
             )
+
+
+def _describe(branch: Branch) -> str:
+    """What messages call a branch: users count from the highest resolution, we from the lowest."""
+    return f"the branch at {branch.img_size} pixels"
 
 
 def _block_range(branch: Branch, indexes: Sequence[int], index: int) -> tuple[int, int]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import timm
 import torch
-import torch.utils.checkpoint
 from timm.layers import resample_abs_pos_embed
 from timm.models.convnext import ConvNeXt
 from timm.models.eva import Eva
@@ -19,8 +18,6 @@ from torch import Tensor, nn
 from piip_d2.modeling.backbone.branch import Branch
 from piip_d2.modeling.backbone.convnext import flat_blocks
 from piip_d2.modeling.backbone.patch_embed import drop_rest
-
-_Call = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
 
 
 class TimmBranch(Branch):
@@ -35,13 +32,16 @@ class TimmBranch(Branch):
         model_name: timm's name of the network, with or without the tag of its weights.
         img_size: Nominal image side in pixels, see :class:`Branch`. The size that the network was
             trained for comes with its name.
-        pretrained: Fetch the weights that timm knows for this name.
+        pretrained: Fetch the weights that timm knows for this name, each time the branch is built
+            with memory for them: for a resumed run and an evaluation too, which have weights of
+            their own. ``train.branch_weights`` with ``timm://`` and the name fetches the same ones
+            only where a training begins.
         drop_path_rate: Stochastic depth, grown from 0 to this over the blocks.
         use_act_checkpoint: Recompute each block's activations in the backward pass.
         **timm_options: Further arguments of ``timm.create_model``.
 
     Raises:
-        ValueError: If timm has no such network, or if it is of another class.
+        ValueError: If timm has no such network or no weights for it, or if it is of another class.
     """
 
     def __init__(
@@ -58,9 +58,11 @@ class TimmBranch(Branch):
         self.model_name = model_name
         options = {"num_classes": 0, "drop_path_rate": drop_path_rate, **timm_options}
         family = _find_family(model_name, options)
-        model: Any = timm.create_model(
-            model_name, pretrained=pretrained, **family.options, **options
-        )
+        options = {**family.options, **options}
+        if pretrained and torch.empty(0).device.type != "meta":
+            model: Any = create_pretrained(model_name, **options)
+        else:
+            model = timm.create_model(model_name, **options)
         self._family = family(model)
         for name, part in self._family.parts(model).items():
             if isinstance(part, nn.Module):
@@ -87,8 +89,28 @@ class TimmBranch(Branch):
 
     def forward_blocks(self, x: Tensor, start: int, stop: int) -> Tensor:
         """Runs the blocks ``start`` to ``stop - 1`` on a map (B, H, W, C)."""
-        recompute = self.use_act_checkpoint and self.training
-        return self._family.run(self, x, range(start, stop), _recomputed if recompute else _plain)
+        return self._family.run(self, x, range(start, stop))
+
+
+def create_pretrained(model_name: str, **options: Any) -> nn.Module:
+    """Builds a network of timm with the weights that timm knows for it.
+
+    Args:
+        model_name: timm's name of the network, with or without the tag of its weights.
+        **options: Further arguments of ``timm.create_model``.
+
+    Returns:
+        The network.
+
+    Raises:
+        ValueError: If there are none, or if they cannot be fetched.
+    """
+    try:
+        model: nn.Module = timm.create_model(model_name, pretrained=True, **options)
+    except Exception as error:  # each way to fetch weights fails in ways of its own
+        reason = str(error).split("\n")[0][:200] or type(error).__name__
+        raise ValueError(f"timm gives no weights for the name {model_name!r}: {reason}") from error
+    return model
 
 
 class _Family(ABC):
@@ -115,8 +137,8 @@ class _Family(ABC):
         """Turns images (B, 3, h, w) into a map (B, H, W, C)."""
 
     @abstractmethod
-    def run(self, branch: Any, x: Tensor, numbers: range, call: _Call) -> Tensor:
-        """Runs some blocks, each by ``call``, on a map (B, H, W, C)."""
+    def run(self, branch: Any, x: Tensor, numbers: range) -> Tensor:
+        """Runs some blocks on a map (B, H, W, C)."""
 
 
 class _ConvNeXtFamily(_Family):
@@ -135,11 +157,11 @@ class _ConvNeXtFamily(_Family):
         x: Tensor = branch.stem(images)
         return x.permute(0, 2, 3, 1)
 
-    def run(self, branch: Any, x: Tensor, numbers: range, call: _Call) -> Tensor:
+    def run(self, branch: Any, x: Tensor, numbers: range) -> Tensor:
         blocks = self.block_list(branch)
         x = x.permute(0, 3, 1, 2)
         for number in numbers:
-            x = call(blocks[number], x)
+            x = branch.run_step(blocks[number], x)
         return x.permute(0, 2, 3, 1)
 
 
@@ -160,10 +182,10 @@ class _TransformerFamily(_Family):
         pos_embed = model.pos_embed
         if pos_embed is not None and not model.no_embed_class:
             pos_embed = nn.Parameter(pos_embed.detach()[:, model.num_prefix_tokens :].clone())
-        for block in model.blocks:
+        for module in model.blocks.modules():
             # Attention with rotary positions spares as many tokens as there are no more.
-            if hasattr(block.attn, "num_prefix_tokens"):
-                block.attn.num_prefix_tokens = 0
+            if hasattr(module, "num_prefix_tokens"):
+                module.num_prefix_tokens = 0
         return {
             "patch_embed": model.patch_embed,
             "pos_embed": pos_embed,
@@ -190,7 +212,7 @@ class _TransformerFamily(_Family):
         tokens = branch.norm_pre(branch.pos_drop(tokens))
         return tokens.unflatten(1, (height, width))
 
-    def run(self, branch: Any, x: Tensor, numbers: range, call: _Call) -> Tensor:
+    def run(self, branch: Any, x: Tensor, numbers: range) -> Tensor:
         height, width = x.shape[1:3]
         tokens, positions = x.flatten(1, 2), None
         if not isinstance(branch.rope, nn.Identity):
@@ -200,7 +222,7 @@ class _TransformerFamily(_Family):
             if positions is not None:
                 rope = positions[number] if self.has_layered_positions else positions
                 block = partial(block, rope=rope)
-            tokens = call(block, tokens)
+            tokens = branch.run_step(block, tokens)
         return tokens.unflatten(1, (height, width))
 
 
@@ -231,12 +253,3 @@ def _find_family(
         f"a branch can be any {', '.join(kind.__name__ for kind in _FAMILIES)} of timm, "
         f"but {model_name} is a {type(model).__name__}"
     )
-
-
-def _plain(step: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    return step(x)
-
-
-def _recomputed(step: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    y: Tensor = torch.utils.checkpoint.checkpoint(step, x, use_reentrant=False)
-    return y

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from piip_d2.modeling.backbone import PIIPNetwork, ViTBranch, build_network
+from piip_d2.modeling.backbone import ConvNeXtBranch, PIIPNetwork, ViTBranch, build_network
 
 IMG_SIZES = (128, 96, 64, 32)
 DIMS = (16, 32, 32, 64)
@@ -152,8 +152,18 @@ def test_bfloat16_autocast_stays_close() -> None:
 
 def test_too_small_images() -> None:
     network = make_network(3)
-    with pytest.raises(ValueError, match=r"are too small: branch 0 sees them at 10 x 42"):
+    with pytest.raises(
+        ValueError, match=r"are too small: the branch at 32 pixels sees them at 10 x 42"
+    ):
         network(torch.randn(1, 3, 32, 128))
+
+
+def test_too_small_images_for_the_last_stage() -> None:
+    branch = ConvNeXtBranch(img_size=64, depths=[1, 1, 1, 1], dims=[8, 8, 8, 32])
+    network = build_network([branch], num_interactions=0, merge="none", out_features=["res5"])
+    assert network(torch.randn(1, 3, 32, 32))["res5"].shape == (1, 32, 1, 1)
+    with pytest.raises(ValueError, match="sees them at 16 x 40, less than one cell of 32 pixels"):
+        network(torch.randn(1, 3, 16, 40))
 
 
 def build_with(**changes: Any) -> PIIPNetwork:
@@ -174,9 +184,12 @@ def build_with(**changes: Any) -> PIIPNetwork:
         ({"branches": []}, "at least one branch"),
         ({"branches": make_branches(2)}, "must ascend in resolution"),
         ({"interaction_block_indexes": [[1, 3]]}, "one list for each of the 2 branches"),
-        ({"interaction_block_indexes": [[1], [3]]}, "as many interactions"),
+        (
+            {"interaction_block_indexes": [[1], [3]]},
+            "as many interactions, here 2, but the branch at 32 pixels has 1",
+        ),
         ({"interaction_block_indexes": [[1, 1], [1, 3]]}, "must ascend from 0 on"),
-        ({"interaction_block_indexes": [[1, 4], [1, 3]]}, "branch 0 has 4 blocks"),
+        ({"interaction_block_indexes": [[1, 4], [1, 3]]}, "the branch at 32 pixels has 4 blocks"),
     ],
 )
 def test_network_messages(changes: dict[str, Any], message: str) -> None:
@@ -214,12 +227,14 @@ def test_stage_merges_need_an_interaction() -> None:
 
 
 def test_builder_messages() -> None:
-    with pytest.raises(ValueError, match=r"out_interactions must ascend within 0 to 1.*\[2\]"):
+    with pytest.raises(ValueError, match=r"numbers of the 2 interactions.*\[2\]"):
         build_network(make_branches(2), num_interactions=2, out_interactions=[2])
-    with pytest.raises(ValueError, match="branch 1 has 4 blocks"):
+    with pytest.raises(ValueError, match="the branch at 64 pixels has 4 blocks"):
         build_network(make_branches(2), interaction_block_indexes=[[4], [3]])
     with pytest.raises(ValueError, match="at least one branch"):
         build_network([])
+    with pytest.raises(ValueError, match=r"merged_branches must be places .* 0 to 1, got \[2\]"):
+        build_network(make_branches(2), num_interactions=2, merged_branches=[2])
     with pytest.raises(ValueError, match=r"largest resolution first.*reverse the list"):
         build_network(make_branches(2)[::-1])
     with pytest.raises(ValueError, match="num_interactions must be from 0 to 4"):

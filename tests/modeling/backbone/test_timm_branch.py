@@ -30,6 +30,10 @@ NETWORKS = [
     ("eva02_tiny_patch14_224", 14, _ViT, _NO_PREFIX),
     ("vit_small_patch16_dinov3", 16, _ViT, _NO_EVA_REGISTERS),
     ("vit_small_patch16_rope_mixed_ape_224", 16, _ViT, _NO_PREFIX),
+    ("vit_small_patch16_18x2_224", 16, _ViT, _NO_PREFIX),
+    ("vit_base_patch16_xp_224", 16, _ViT, _NO_PREFIX),
+    ("vit_pwee_patch16_reg1_gap_256", 16, _ViT, _NO_REGISTERS),
+    ("vit_dpwee_patch16_reg1_gap_256", 16, _ViT, _NO_REGISTERS),
     ("convnext_tiny", 4, _CONVNEXT, {}),
     ("convnextv2_atto", 4, _CONVNEXT, {}),
     ("convnext_zepto_rms_ols", 4, _CONVNEXT, {}),
@@ -118,6 +122,29 @@ def test_pretrained_weights_are_asked_for_once(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(timm, "create_model", record)
     TimmBranch("vit_tiny_patch16_224", img_size=64, pretrained=True, **_ViT)
     assert asked == [False, True], "first without memory for weights, to learn its class"
+
+
+def test_pretrained_weights_are_not_fetched_where_there_is_no_memory_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    create_model = timm.create_model
+
+    def without_net(name: str, *, pretrained: bool = False, **options: Any) -> nn.Module:
+        assert not pretrained
+        network: nn.Module = create_model(name, **options)
+        return network
+
+    monkeypatch.setattr(timm, "create_model", without_net)
+    with torch.device("meta"):
+        branch = TimmBranch("vit_tiny_patch16_224", img_size=64, pretrained=True, **_ViT)
+    assert branch.num_blocks == 3
+
+
+def test_pretrained_weights_that_there_are_none_of() -> None:
+    # Sizes for tests have none, and of this network timm has none at all.
+    name = "vit_small_patch16_36x1_224"
+    with pytest.raises(ValueError, match=f"timm gives no weights for the name '{name}': .+"):
+        TimmBranch(name, img_size=64, pretrained=True, **_ViT)
 
 
 def test_every_parameter_is_used() -> None:
