@@ -13,6 +13,5 @@ from ..common.quick import lr_multiplier, optimizer, train
 model.num_classes = 4
 set_image_size(dataloader, long_side=side, short_side=side)
 dataloader.train.mapper.use_instance_mask = False
-optimizer.lr = 1e-3
 train.max_iter, train.eval_period, train.checkpointer.period = 700, 350, 350
 train.output_dir = "./output/quick/scenes_dino"
