@@ -35,7 +35,6 @@ from piip_d2.modeling.backbone import (
     BranchMerge,
     FeatureMaps,
     InteractionStage,
-    InteractionUnit,
     PIIPNetwork,
     SingleConvBranchMerge,
     UnmergedBranch,
@@ -109,7 +108,7 @@ def count_released_script(
 def _check_released(network: PIIPNetwork) -> None:
     """Refuses networks that the script could not have counted, whatever its formulas would give.
 
-    Narrower than what weights can be exported for: a true fourth branch is in its records.
+    Wider than what weights can be exported for, where norms, patches and stems decide too.
     """
     count = len(network.branches)
     reason = None
@@ -117,7 +116,7 @@ def _check_released(network: PIIPNetwork) -> None:
         reason = f"the released networks have at most {_MAX_BRANCHES} branches, this one {count}"
     elif count > 1 and len(network.interactions) == 0:
         reason = "there are no released pyramids without interactions"
-    elif not all(_is_adjacent(cast(InteractionStage, x), count) for x in network.interactions):
+    elif not all(cast(InteractionStage, x).is_adjacent for x in network.interactions):
         reason = 'in the released networks neighbours exchange both ways (directions="adjacent")'
     elif not _has_released_merges(network):
         reason = (
@@ -129,12 +128,6 @@ def _check_released(network: PIIPNetwork) -> None:
         raise ValueError(
             f'the authors\' script cannot count this network: {reason}; use convention="actual"'
         )
-
-
-def _is_adjacent(stage: InteractionStage, num_branches: int) -> bool:
-    units = [cast(InteractionUnit, unit) for unit in stage.units]
-    neighbours = [(low, low + 1) for low in range(num_branches - 1)]
-    return stage.pairs == neighbours and all(x.high_to_low and x.low_to_high for x in units)
 
 
 def _has_released_merges(network: PIIPNetwork) -> bool:

@@ -22,8 +22,8 @@ from piip_d2.modeling.backbone.timm_branch import TimmBranch
 from piip_d2.modeling.backbone.uniperceiver import UniPerceiverBranch
 from piip_d2.modeling.backbone.vit import ViTBranch
 
-_BIAS_TABLE = "relative_position_bias_table"
-_SHARED_TABLE = f"rel_pos_bias.{_BIAS_TABLE}"
+BIAS_TABLE = "relative_position_bias_table"
+_SHARED_TABLE = f"rel_pos_bias.{BIAS_TABLE}"
 _PREFIX_TOKENS = ("cls_token", "dist_token", "reg_token", "register_tokens", "storage_tokens")
 # What stands behind or beside the blocks: tokens that are no cells, last norms, heads, decoders.
 _LEFT_OUT = re.compile(
@@ -74,7 +74,7 @@ FAMILIES = (
     Family(
         "a BEiT",
         "patch_embed.proj.weight",
-        (f"blocks.0.attn.{_BIAS_TABLE}", _SHARED_TABLE),
+        (f"blocks.0.attn.{BIAS_TABLE}", _SHARED_TABLE),
         LAYER_SCALE,
         (BEiTBranch,),
     ),
@@ -165,7 +165,7 @@ def rename(
     renamed |= rename_keys(foreign, [*rules_of(family.names), _ANY_OTHER_NAME])
     shared = renamed.pop(_SHARED_TABLE, None)
     if shared is not None:
-        tables = [name for name in wanted if name.endswith(_BIAS_TABLE)]
+        tables = [name for name in wanted if name.endswith(BIAS_TABLE)]
         renamed |= dict.fromkeys(tables, shared)
     for name in ("pos_embed", "temporal_embed"):
         if name in renamed and renamed[name].dim() == 2:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from piip_d2.checkpoint.branch_families import (
+    BIAS_TABLE,
     Family,
     count_prefix_tokens,
     find_family,
@@ -21,7 +22,6 @@ from piip_d2.modeling.backbone.branch import Branch
 
 _EXAMPLES = 4
 _LAYER_SCALE = ("ls1.gamma", "ls2.gamma")
-_BIAS_TABLE = "relative_position_bias_table"
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def _fit_one(name: str, tensor: Tensor, wanted: Tensor, num_prefix_tokens: int) 
         return fit_pos_embed(tensor, num_prefix_tokens, wanted.shape[1])
     if name.endswith("patch_embed.proj.weight") and tensor.shape[:2] == wanted.shape[:2]:
         return resize_patch_weight(tensor, wanted.shape[-1])
-    if name.endswith(_BIAS_TABLE) and same_width:
+    if name.endswith(BIAS_TABLE) and same_width:
         return resize_relative_table(tensor, (int(wanted.shape[0] ** 0.5) + 1) // 2)
     if _without_ones(tensor) == _without_ones(wanted):
         # A linear layer is a convolution of one cell.
@@ -176,7 +176,7 @@ def _side(name: str, tensor: Tensor) -> str:
     if name == "pos_embed":
         # Class tokens' rows are no cells.
         side = int(tensor.shape[1] ** 0.5)
-    elif name.endswith(_BIAS_TABLE):
+    elif name.endswith(BIAS_TABLE):
         side = int(tensor.shape[0] ** 0.5)
     elif name.endswith("patch_embed.proj.weight"):
         side = tensor.shape[-1]

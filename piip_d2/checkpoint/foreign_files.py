@@ -20,7 +20,6 @@ from piip_d2._optional import require
 from piip_d2.checkpoint.pickled_names import refused_code
 from piip_d2.checkpoint.reading import (
     CheckpointReadError,
-    check_archive,
     check_is_there,
     unreadable,
     without_weights,
@@ -119,18 +118,6 @@ def read_foreign_detector(path: Path, *, unsafe: bool = False) -> ForeignDetecto
     meta = loaded.get("meta")
     config = meta.get("config") if isinstance(meta, Mapping) else None
     return ForeignDetector(weights, config if isinstance(config, str) else "")
-
-
-def verify_file(path: Path) -> None:
-    """Reads a whole file once to check its sums, where it has any.
-
-    Args:
-        path: The file.
-
-    Raises:
-        CheckpointReadError: If it is damaged.
-    """
-    check_archive(str(path))
 
 
 def _deepspeed_file(folder: Path) -> Path:

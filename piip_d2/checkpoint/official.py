@@ -8,8 +8,9 @@ from typing import Any
 
 from piip_d2.checkpoint.official_branches import build_official_branch
 from piip_d2.checkpoint.reference_arguments import (
-    check_pyramid_arguments,
-    check_single_arguments,
+    ALLOWED_ALONE,
+    ALLOWED_IN_PYRAMIDS,
+    check_arguments,
 )
 from piip_d2.checkpoint.reference_config import (
     block_indexes,
@@ -84,7 +85,7 @@ def build_from_official(
 def _build_pyramid(
     options: Mapping[str, Any], four_branch: str, convnext_sizes: Mapping[str, Any] | None
 ) -> PIIPNetwork:
-    check_pyramid_arguments(options)
+    check_arguments(options, ALLOWED_IN_PYRAMIDS)
     if options["interact_attn_type"] not in _ATTENTION_KINDS:
         raise ValueError(
             f"interact_attn_type must be one of {sorted(_ATTENTION_KINDS)}, got "
@@ -122,7 +123,7 @@ def _build_pyramid(
 
 
 def _build_alone(cfg: Mapping[str, Any], convnext_sizes: Mapping[str, Any] | None) -> PIIPNetwork:
-    check_single_arguments(cfg)
+    check_arguments(cfg, ALLOWED_ALONE)
     branch = build_official_branch(cfg, convnext_sizes)
     if isinstance(branch, ConvNeXtBranch):
         # Each stage gives a map; all stages but the first begin with a block that down-samples.

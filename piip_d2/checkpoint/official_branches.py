@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from piip_d2.checkpoint.reference_arguments import check_branch_arguments
+from piip_d2.checkpoint.reference_arguments import ALLOWED_IN_BRANCHES, check_arguments
 from piip_d2.checkpoint.reference_config import branch_family, side_of
 from piip_d2.modeling.backbone.beit import BEiTBranch
 from piip_d2.modeling.backbone.branch import Branch
@@ -93,7 +93,7 @@ def build_official_branch(
         ValueError: If the family is unknown or a setting has no counterpart.
     """
     family = branch_family(branch_cfg)
-    check_branch_arguments(branch_cfg)
+    check_arguments(branch_cfg, ALLOWED_IN_BRANCHES)
     if family == "ConvNextHFWrapper":
         return _convnext(branch_cfg, convnext_sizes)
     options = {**_DEFAULTS[family], **branch_cfg}

@@ -183,7 +183,6 @@ def _shapes(branch: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def _check_exchanges(network: PIIPNetwork) -> None:
-    adjacent = [(low, low + 1) for low in range(len(network.branches) - 1)]
     _refuse_unless(
         len(network.interactions) > 0, "the reference has no pyramids without interactions"
     )
@@ -191,8 +190,7 @@ def _check_exchanges(network: PIIPNetwork) -> None:
         stage = cast(InteractionStage, module)
         units = [cast(InteractionUnit, unit) for unit in stage.units]
         _refuse_unless(
-            stage.pairs == adjacent
-            and all(unit.high_to_low and unit.low_to_high for unit in units),
+            stage.is_adjacent,
             'the reference has names for directions="adjacent" alone, in which neighbours '
             "exchange features in both directions",
         )

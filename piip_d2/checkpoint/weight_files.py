@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 from timm.models import is_model_pretrained
 from torch import Tensor
 
-from piip_d2.checkpoint.foreign_files import find_checkpoint, read_foreign_checkpoint, verify_file
-from piip_d2.checkpoint.reading import CheckpointReadError, unreadable
+from piip_d2.checkpoint.foreign_files import find_checkpoint, read_foreign_checkpoint
+from piip_d2.checkpoint.reading import CheckpointReadError, check_archive, unreadable
 from piip_d2.modeling.backbone.timm_branch import create_pretrained
 
 TIMM = "timm://"
@@ -41,7 +41,7 @@ def read_weights(source: str, *, verify: bool = True) -> dict[str, Tensor]:
         except Exception as error:  # what its parser raises is an undocumented class
             raise unreadable(source, error) from error
     if verify:
-        verify_file(path)
+        check_archive(str(path))
     return read_foreign_checkpoint(path)
 
 

@@ -24,11 +24,10 @@ from piip_d2.checkpoint.detector_names import OUR_PREFIX, rename_detector
 from piip_d2.checkpoint.foreign_files import (
     find_checkpoint,
     read_foreign_detector,
-    verify_file,
 )
 from piip_d2.checkpoint.network_difference import class_difference, difference
 from piip_d2.checkpoint.network_layout import layout_of_network
-from piip_d2.checkpoint.reading import read_checkpoint
+from piip_d2.checkpoint.reading import check_archive, read_checkpoint
 from piip_d2.checkpoint.reference_config import resolutions_in
 from piip_d2.data.overrides import apply_data_section
 from piip_d2.engine.checkpointer import CheckpointSaveError
@@ -92,7 +91,7 @@ def convert_checkpoint(
         converted, report = match_weights(foreign.weights, model, kind)
         if not report.is_complete:
             raise ConversionError(_explain(foreign.weights, model, report), report)
-        verify_file(file)
+        check_archive(str(file))
         metadata = describe_run(cfg, model, _config_text(cfg)) | {"converted_from": file.name}
         _compare_resolutions(foreign.config, metadata["resolutions"])
         contents = {"model": _in_32_bits(converted, report), "metadata": metadata}

@@ -17,10 +17,9 @@ from piip_d2.checkpoint.foreign_files import (
     find_checkpoint,
     read_foreign_checkpoint,
     read_foreign_detector,
-    verify_file,
 )
 from piip_d2.checkpoint.pickled_names import imported_names
-from piip_d2.checkpoint.reading import CheckpointReadError
+from piip_d2.checkpoint.reading import CheckpointReadError, check_archive
 
 WEIGHTS = {"backbone.w1": torch.ones(()), "neck.bias": torch.zeros(300)}
 
@@ -55,7 +54,7 @@ def test_containers(tmp_path: Path, contents: Any, is_zip: bool) -> None:
     weights = read_foreign_checkpoint(path)
     assert list(weights) == list(WEIGHTS)
     assert weights["neck.bias"].shape == (300,)
-    verify_file(path)
+    check_archive(str(path))
 
 
 @pytest.mark.parametrize("contents", [{"state_dict": {"a": 1}}, {"optimizer": {}}, [1, 2]])
@@ -148,7 +147,7 @@ def test_damaged_in_the_middle(tmp_path: Path) -> None:
     place = contents.index(bytes(1200))
     path.write_bytes(contents[:place] + b"\1" + contents[place + 1 :])
     with pytest.raises(CheckpointReadError, match="is damaged in"):
-        verify_file(path)
+        check_archive(str(path))
 
 
 def test_files_are_found(tmp_path: Path) -> None:

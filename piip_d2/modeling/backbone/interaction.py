@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from timm.layers import DropPath, trunc_normal_
@@ -39,6 +40,14 @@ class InteractionStage(nn.Module):
         if len(self.pairs) != len(units):
             raise ValueError(f"{len(units)} units need as many pairs, got {len(self.pairs)}")
         self.units = nn.ModuleList(units)
+
+    @property
+    def is_adjacent(self) -> bool:
+        """Whether all neighbours exchange features in both directions, and nobody else does."""
+        units = [cast(InteractionUnit, unit) for unit in self.units]
+        return self.pairs == [(low, low + 1) for low in range(len(units))] and all(
+            unit.high_to_low is not None and unit.low_to_high is not None for unit in units
+        )
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Updates the maps of all branches.
