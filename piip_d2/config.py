@@ -55,11 +55,33 @@ def add_dino_config(cfg: CfgNode) -> None:
     # Maps of the backbone, finest first; levels beyond them are made from the coarsest.
     dino.IN_FEATURES = ["res3", "res4", "res5"]
     dino.NUM_LEVELS = 4
+    # True for weights of DINO's authors or of detrex.
+    dino.NECK_BIAS = False
     dino.EMBED_DIM = 256
+    dino.NUM_HEADS = 8
     dino.FEEDFORWARD_DIM = 2048
     dino.NUM_ENCODER_LAYERS = 6
     dino.NUM_DECODER_LAYERS = 6
     dino.NUM_QUERIES = 900
     dino.NUM_DENOISING_QUERIES = 100
-    dino.USE_ACT_CHECKPOINT = False
+    # 10000 and -0.5 for weights of detrex.
+    dino.POSITION_TEMPERATURE = 20.0
+    dino.POSITION_OFFSET = 0.0
+    dino.USE_ENCODER_ACT_CHECKPOINT = False
+    dino.USE_DECODER_ACT_CHECKPOINT = False
     cfg.MODEL.DINO = dino
+
+
+def add_cascade_config(cfg: CfgNode) -> None:
+    """Adds keys of ``ExtendedCascadeROIHeads`` to ``MODEL.ROI_BOX_CASCADE_HEAD``.
+
+    With ``MODEL.ROI_HEADS.NAME`` set to ``"ExtendedCascadeROIHeads"``, ``build_model(cfg)`` then
+    builds these heads. The defaults are what Detectron2 does.
+    """
+    cascade = cfg.MODEL.ROI_BOX_CASCADE_HEAD
+    cascade.SCORE_AVERAGE = "probs"
+    cascade.STAGE_LOSS_WEIGHTS = []  # an empty list stands for 1 in every stage
+    cascade.SCALE_GRADIENTS = True
+    cascade.REMOVE_GROUND_TRUTH = False
+    cascade.RESAMPLE_PROPOSALS = False
+    cascade.NUM_MASK_HEADS = 1

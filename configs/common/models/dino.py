@@ -36,7 +36,9 @@ model = L(DINO)(
         num_queries=900,
         position_temperature=20.0,
         position_offset=0.0,
-        use_act_checkpoint=False,
+        # Recomputes activations in the backward pass, which saves memory; see docs/MEMORY.md.
+        use_encoder_act_checkpoint=False,
+        use_decoder_act_checkpoint=False,
     ),
     # In the place of this, null trains without noisy queries.
     denoising=L(ContrastiveDenoising)(

@@ -27,7 +27,8 @@ def build_dino_transformer(
     num_queries: int = 900,
     position_temperature: float = 20.0,
     position_offset: float = 0.0,
-    use_act_checkpoint: bool = False,
+    use_encoder_act_checkpoint: bool = False,
+    use_decoder_act_checkpoint: bool = False,
 ) -> DINOTransformer:
     """Builds the transformer from sizes; what configuration files call.
 
@@ -44,7 +45,9 @@ def build_dino_transformer(
         position_temperature: See :class:`SinePositionEncoding`. 20 for the networks released with
             PIIP and DINO, 10000 for detrex.
         position_offset: See there. 0, and -0.5 for detrex.
-        use_act_checkpoint: Whether activations are recomputed in the backward pass.
+        use_encoder_act_checkpoint: Whether the encoder's activations are recomputed in the backward
+            pass. They are most of what DINO keeps, as there are tens of thousands of tokens.
+        use_decoder_act_checkpoint: The same for the decoder, which has a thousand queries.
 
     Returns:
         The transformer with random weights.
@@ -56,9 +59,9 @@ def build_dino_transformer(
     ref_point_head = MLP(2 * embed_dim, embed_dim, embed_dim)
     return DINOTransformer(
         position_encoding=SinePositionEncoding(embed_dim, position_temperature, position_offset),
-        encoder=Encoder(encoder_layers, use_act_checkpoint),
+        encoder=Encoder(encoder_layers, use_encoder_act_checkpoint),
         query_selection=QuerySelection(embed_dim, num_queries),
-        decoder=Decoder(decoder_layers, ref_point_head, use_act_checkpoint),
+        decoder=Decoder(decoder_layers, ref_point_head, use_decoder_act_checkpoint),
         heads=[PredictionHead(embed_dim, num_classes) for _ in range(num_decoder_layers + 1)],
         num_levels=num_levels,
     )

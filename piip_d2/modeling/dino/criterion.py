@@ -21,7 +21,12 @@ class DINOCriterion(nn.Module):
 
     The losses are named ``loss_class``, ``loss_bbox`` and ``loss_giou`` for the last layer of the
     decoder; ``_0``, ``_1``, ... are the layers before, ``_enc`` is the encoder, ``_dn`` denoising
-    in the last layer and ``_dn_0``, ... in those before.
+    in the last layer and ``_dn_0``, ... in those before. With six layers these are 39 losses.
+
+    The logs of the networks released with PIIP say ``loss_cls``, ``loss_bbox`` and ``loss_iou``
+    instead, with the layer in front: ``d0.loss_iou`` is ``loss_giou_0`` here,
+    ``interm_loss_cls`` is ``loss_class_enc``, ``dn_loss_iou`` is ``loss_giou_dn`` and
+    ``d0.dn_loss_cls`` is ``loss_class_dn_0``. The values are the same.
 
     Args:
         matcher: Assigns predictions to objects.

@@ -19,11 +19,13 @@ from piip_d2.modeling.dino.targets import Targets
 class DenoisingQueries:
     """Noisy objects in slots: ``num_groups`` groups of ``num_places`` good ones, then as many bad.
 
-    A slot without an object is background.
+    So object number j of an image has its good copy in group g at slot ``2 * g * num_places + j``
+    and its bad one ``num_places`` slots later. A slot without an object is background, with zeros
+    for content and logits.
 
     Args:
-        content: (B, slots, C).
-        box_logits: (B, slots, 4).
+        content: (B, slots, C), with ``slots = 2 * num_groups * num_places``.
+        box_logits: (B, slots, 4), logits of centre and size relative to the images.
         num_groups: How often every object occurs.
         num_places: The largest number of objects in an image.
     """
@@ -92,7 +94,7 @@ class ContrastiveDenoising(nn.Module):
             The queries, on the device of the embedding; no slots if there are no objects.
         """
         num_places = max(targets.counts, default=0)
-        num_groups = max(1, self.num_queries // max(1, num_places))
+        num_groups = max(1, self.num_queries // num_places) if num_places else 1
         labels = self._noisy_labels(targets, 2 * num_groups)
         logits = inverse_sigmoid(self._noisy_boxes(targets, 2 * num_groups))
         shape = (len(targets.counts), 2 * num_groups, num_places)

@@ -19,7 +19,7 @@ from piip_d2.modeling.dino.denoising import ContrastiveDenoising
 from piip_d2.modeling.dino.inference import select_detections
 from piip_d2.modeling.dino.matcher import HungarianMatcher
 from piip_d2.modeling.dino.neck import ChannelMapper
-from piip_d2.modeling.dino.targets import join_targets
+from piip_d2.modeling.dino.targets import Targets, join_targets
 from piip_d2.modeling.dino.training_picture import draw_training_picture
 from piip_d2.modeling.dino.transformer import DINOTransformer, TransformerOutput
 
@@ -95,17 +95,25 @@ class DINO(nn.Module):
         dino = cfg.MODEL.DINO
         return {
             "backbone": ChannelMapper(
-                build_backbone(cfg), dino.IN_FEATURES, dino.EMBED_DIM, dino.NUM_LEVELS
+                build_backbone(cfg),
+                dino.IN_FEATURES,
+                dino.EMBED_DIM,
+                dino.NUM_LEVELS,
+                bias=dino.NECK_BIAS,
             ),
             "transformer": build_dino_transformer(
                 num_classes=dino.NUM_CLASSES,
                 num_levels=dino.NUM_LEVELS,
                 embed_dim=dino.EMBED_DIM,
+                num_heads=dino.NUM_HEADS,
                 feedforward_dim=dino.FEEDFORWARD_DIM,
                 num_encoder_layers=dino.NUM_ENCODER_LAYERS,
                 num_decoder_layers=dino.NUM_DECODER_LAYERS,
                 num_queries=dino.NUM_QUERIES,
-                use_act_checkpoint=dino.USE_ACT_CHECKPOINT,
+                position_temperature=dino.POSITION_TEMPERATURE,
+                position_offset=dino.POSITION_OFFSET,
+                use_encoder_act_checkpoint=dino.USE_ENCODER_ACT_CHECKPOINT,
+                use_decoder_act_checkpoint=dino.USE_DECODER_ACT_CHECKPOINT,
             ),
             "criterion": DINOCriterion(HungarianMatcher()),
             "denoising": ContrastiveDenoising(
@@ -134,6 +142,9 @@ class DINO(nn.Module):
         Returns:
             In training the losses by name, otherwise one dict per image with ``instances``, which
             have ``pred_boxes``, ``scores`` and ``pred_classes``.
+
+        Raises:
+            ValueError: If training inputs have no objects, or objects of classes that are unknown.
         """
         images = self.preprocess_images(batched_inputs)
         if not self.training:
@@ -142,7 +153,7 @@ class DINO(nn.Module):
                 {"instances": _at_size_of(one_input, found)}
                 for one_input, found in zip(batched_inputs, detections, strict=True)
             ]
-        targets = join_targets([x["instances"] for x in batched_inputs])
+        targets = self._join_targets(batched_inputs)
         noisy = None if self.denoising is None else self.denoising(targets)
         output = self._run(images, noisy)
         if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
@@ -158,6 +169,23 @@ class DINO(nn.Module):
             self.backbone.size_divisibility,
             padding_constraints=self.backbone.padding_constraints,
         )
+
+    def _join_targets(self, batched_inputs: Sequence[Mapping[str, Any]]) -> Targets:
+        if not all("instances" in x for x in batched_inputs):
+            raise ValueError(
+                "in training every input needs its objects under 'instances', got inputs with "
+                f"{sorted(batched_inputs[0])}; build the mapper with is_train=True"
+            )
+        targets = join_targets([x["instances"] for x in batched_inputs])
+        # On a GPU, to look would be to wait for it; mappers leave objects on the host.
+        if targets.labels.device.type == "cpu" and len(targets.labels):
+            lowest, highest = targets.labels.aminmax()
+            if lowest < 0 or highest >= self.num_classes:
+                raise ValueError(
+                    f"gt_classes must be from 0 to num_classes - 1 ({self.num_classes - 1}), got "
+                    f"{int(lowest)} to {int(highest)}; set model.num_classes"
+                )
+        return targets
 
     def _run(self, images: ImageList, noisy: Any = None) -> TransformerOutput:
         maps = self.backbone(images.tensor)

@@ -40,13 +40,16 @@ def select_detections(
     corners = corners.gather(1, queries[..., None].expand(-1, -1, 4))
     results = []
     for number, (height, width) in enumerate(image_sizes):
-        found = Boxes(corners[number] * corners.new_tensor((width, height, width, height)))
-        found.clip((height, width))
+        found = corners[number] * corners.new_tensor((width, height, width, height))
+        # Detectron2 asserts that boxes are finite. As its own heads do, leave out what is not: a
+        # network that diverged then finds nothing. Comparing leaves out scores that are no numbers.
+        is_wanted = found.isfinite().all(dim=1) & (scores[number] >= score_thresh)
         instances = Instances(
             (height, width),
-            pred_boxes=found,
-            scores=scores[number],
-            pred_classes=chosen[number] % num_classes,
+            pred_boxes=Boxes(found[is_wanted]),
+            scores=scores[number][is_wanted],
+            pred_classes=chosen[number][is_wanted] % num_classes,
         )
-        results.append(instances[scores[number] >= score_thresh] if score_thresh > 0 else instances)
+        instances.pred_boxes.clip((height, width))
+        results.append(instances)
     return results

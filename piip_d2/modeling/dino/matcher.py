@@ -12,8 +12,9 @@ from piip_d2.modeling.dino.targets import Targets
 
 # Keeps logarithms of probabilities finite.
 _EPSILON = 1e-12
-# Stands for a cost that is no number, so that a diverged network fails by its losses, by name.
-_FORBIDDING = 1e6
+# Stands for a cost that is no number. It is the lowest of all: what has diverged is matched first,
+# so that it shows in the losses, by layer and term, rather than as an error of SciPy.
+_OF_NO_NUMBER = -1e6
 
 
 class PendingMatches:
@@ -104,7 +105,8 @@ class HungarianMatcher:
             to_corners(target_boxes)[:, None],
         )
         costs = self.class_weight * class_cost + self.bbox_weight * bbox_cost
-        costs = torch.nan_to_num(costs - self.giou_weight * giou, _FORBIDDING, _FORBIDDING)
+        costs = costs - self.giou_weight * giou
+        costs = costs.masked_fill(~costs.isfinite(), _OF_NO_NUMBER)
         return PendingMatches(costs, targets.counts)
 
     def _class_cost(self, logits: Tensor) -> Tensor:

@@ -62,7 +62,8 @@ class ChannelMapper(Backbone):
             those of DINO's authors and of detrex.
 
     Raises:
-        ValueError: If a name is unknown, or there are more names than levels.
+        ValueError: If a name is unknown, the order is not finest first, or there are more names
+            than levels.
     """
 
     def __init__(
@@ -82,10 +83,14 @@ class ChannelMapper(Backbone):
                 f"in_features must be up to num_levels ({num_levels}) of the backbone's maps "
                 f"{list(shapes)}, got {list(in_features)}"
             )
+        strides = [shapes[name].stride for name in in_features]
+        if strides != sorted(set(strides)):
+            raise ValueError(
+                f"in_features must stand finest first, got {list(in_features)} of strides {strides}"
+            )
         self.bottom_up = bottom_up
         self.in_features = list(in_features)
         channels = [shapes[name].channels for name in self.in_features]
-        strides = [shapes[name].stride for name in self.in_features]
         self.convs = nn.ModuleList(
             ProjectedMap(width, out_channels, num_groups, stride=1, bias=bias) for width in channels
         )

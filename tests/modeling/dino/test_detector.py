@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from detectron2.config import get_cfg
@@ -11,7 +14,7 @@ from torch import Tensor
 
 from piip_d2.config import add_dino_config
 from piip_d2.modeling import DINO
-from piip_d2.modeling.dino import ContrastiveDenoising
+from piip_d2.modeling.dino import ContrastiveDenoising, decoder, encoder
 from tests.modeling.dino.tiny import build_small_model, disturb, make_input
 
 NUM_LOSSES = 3 * (3 + 1 + 3)
@@ -59,6 +62,32 @@ def test_any_number_of_objects(counts: tuple[int, int]) -> None:
     assert_trains_everything(model)
 
 
+def test_objects_of_unknown_classes_are_refused() -> None:
+    model, one_input = build_small_model().train(), make_input((64, 64), 2)
+    one_input["instances"].gt_classes[1] = 5
+    with pytest.raises(
+        ValueError, match=r"num_classes - 1 \(4\), got \d to 5; set model.num_classes"
+    ):
+        model([one_input])
+
+
+def test_inputs_without_objects_are_refused_in_training() -> None:
+    model, one_input = build_small_model(), make_input((64, 64), 2)
+    del one_input["instances"]
+    with pytest.raises(ValueError, match="under 'instances', got inputs with .'image'"):
+        model.train()([one_input])
+    model.eval()([one_input])
+
+
+def test_diverged_networks_find_nothing() -> None:
+    model = build_small_model().eval()
+    for spoilt in ("bbox_embed", "class_embed"):
+        head = model.transformer.heads[-2].get_submodule(spoilt)
+        for parameter in head.parameters():
+            torch.nn.init.constant_(parameter, torch.nan)
+        assert len(model([make_input((64, 64), 0)])[0]["instances"]) == 0
+
+
 def test_no_objects_cost_no_boxes() -> None:
     losses = train_step(build_small_model(), [make_input((64, 64), 0)])
     for name, x in losses.items():
@@ -92,18 +121,35 @@ def test_training_without_denoising() -> None:
     assert_trains_everything(model)
 
 
-def test_recomputation_changes_nothing() -> None:
+@pytest.mark.parametrize("parts", [{"encoder"}, {"decoder"}, {"encoder", "decoder"}], ids=str)
+def test_recomputation_changes_nothing(parts: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(1)
     batch = [make_input((64, 96), 3), make_input((80, 64), 1)]
+    num_recomputed = []
+    for module in (encoder, decoder):
+        monkeypatch.setattr(module, "checkpoint", count_calls(module.checkpoint, num_recomputed))
     results = []
-    for use_act_checkpoint in (False, True):
+    for wanted in (set(), parts):
         torch.manual_seed(2)
-        model = build_small_model(use_act_checkpoint=use_act_checkpoint)
-        assert model.transformer.encoder.use_act_checkpoint == use_act_checkpoint
+        switches = {f"use_{part}_act_checkpoint": part in wanted for part in ("encoder", "decoder")}
+        model = build_small_model(**switches)
         losses = train_step(model, batch)
         results.append((losses, {n: p.grad for n, p in model.named_parameters()}))
+        # Two layers in the encoder, three in the decoder.
+        assert len(num_recomputed) == 2 * ("encoder" in wanted) + 3 * ("decoder" in wanted)
     for plain, recomputed in zip(*results, strict=True):
         torch.testing.assert_close(plain, recomputed, atol=0, rtol=0)
+    with torch.no_grad():
+        model.eval()(batch)
+    assert len(num_recomputed) == 2 * ("encoder" in parts) + 3 * ("decoder" in parts)
+
+
+def count_calls(function: Callable[..., Any], calls: list[int]) -> Callable[..., Any]:
+    def counted(*args: Any, **options: Any) -> Any:
+        calls.append(len(calls))
+        return function(*args, **options)
+
+    return counted
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -182,7 +228,18 @@ def test_detectron2_builds_it_from_yacs() -> None:
     cfg.MODEL.DINO.NUM_CLASSES = 3
     cfg.MODEL.DINO.NUM_ENCODER_LAYERS = cfg.MODEL.DINO.NUM_DECODER_LAYERS = 1
     cfg.MODEL.DINO.FEEDFORWARD_DIM = 64
+    cfg.MODEL.DINO.NUM_HEADS = 4
+    cfg.MODEL.DINO.NECK_BIAS = True
+    cfg.MODEL.DINO.POSITION_TEMPERATURE = 10000.0
+    cfg.MODEL.DINO.POSITION_OFFSET = -0.5
+    cfg.MODEL.DINO.USE_ENCODER_ACT_CHECKPOINT = True
     model = build_model(cfg)
     assert isinstance(model, DINO)
+    transformer = model.transformer
+    positions = transformer.position_encoding
+    assert (positions.temperature, positions.offset) == (10000.0, -0.5)
+    assert transformer.encoder.use_act_checkpoint and not transformer.decoder.use_act_checkpoint
+    assert transformer.decoder.layers[0].self_attn.num_heads == 4
+    assert model.backbone.convs[0].conv.bias is not None
     losses = model.train()([make_input((64, 96), 0)])
     assert len(losses) == 9

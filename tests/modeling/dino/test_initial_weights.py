@@ -7,7 +7,11 @@ import math
 import pytest
 import torch
 
-from piip_d2.modeling.dino import DINOTransformer, build_dino_transformer
+from piip_d2.modeling.dino import (
+    ContrastiveDenoising,
+    DINOTransformer,
+    build_dino_transformer,
+)
 from piip_d2.modeling.dino.neck import ProjectedMap
 
 
@@ -56,6 +60,25 @@ def test_offsets_point_in_all_directions(transformer: DINOTransformer) -> None:
         assert attention.value_proj.bias.abs().sum() == 0
 
 
+def test_other_layers_begin_as_pytorch_has_them(transformer: DINOTransformer) -> None:
+    head, decoder = transformer.heads[1], transformer.decoder
+    for parameter in (
+        head.class_embed.weight,
+        head.bbox_embed.layers[0].weight,
+        head.bbox_embed.layers[1].bias,
+        decoder.ref_point_head.layers[1].bias,
+    ):
+        # Uniform up to a limit of one over the root of the input's channels.
+        assert 0.9 / 16 < parameter.abs().max() <= 1 / 16
+    assert decoder.layers[0].self_attn.in_proj_bias.abs().sum() == 0
+    norm = ProjectedMap(64, 256, 32, stride=1).norm
+    assert (norm.weight == 1).all() and (norm.bias == 0).all()
+
+
 def test_embeddings_are_normal(transformer: DINOTransformer) -> None:
-    for weight in (transformer.level_embeds, transformer.query_selection.query_embed.weight):
+    for weight in (
+        transformer.level_embeds,
+        transformer.query_selection.query_embed.weight,
+        ContrastiveDenoising(80, 256).label_enc.weight,
+    ):
         assert weight.std().item() == pytest.approx(1.0, abs=0.06)

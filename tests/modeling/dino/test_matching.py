@@ -128,16 +128,31 @@ def test_more_objects_than_queries() -> None:
     assert len(set(objects[0].tolist())) == 6
 
 
-def test_numbers_gone_wrong_reach_the_losses() -> None:
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("query", [0, 3])
+def test_numbers_gone_wrong_reach_the_losses_of_their_layer(query: int, value: float) -> None:
     targets = make_targets(2)
-    logits, boxes = random_predictions(1, 1, 4)
+    logits, boxes = random_predictions(3, 1, 4)
+    # A single prediction that no object would choose.
+    bad_logits, bad_boxes = logits.clone(), boxes.clone()
+    bad_logits[0, 0, query] = torch.nan
+    bad_boxes[1, 0, query] = value
     output = TransformerOutput(
-        encoder=Predictions(logits, boxes),
-        decoder=Predictions(logits * torch.nan, boxes),
+        encoder=Predictions(logits[:1], boxes[:1]),
+        decoder=Predictions(bad_logits, bad_boxes),
         denoising=None,
     )
     losses = DINOCriterion(HungarianMatcher())(output, targets)
-    assert losses["loss_class"].isnan() and losses["loss_class_enc"].isfinite()
+    bad = {name for name, loss in losses.items() if not loss.isfinite()}
+    assert {"loss_class_0", "loss_bbox_1", "loss_giou_1"} & bad == (
+        {"loss_class_0", "loss_bbox_1", "loss_giou_1"} if value != torch.inf else bad
+    )
+    assert "loss_bbox_1" in bad and not {name for name in bad if name[-1] not in "01"}
+
+
+def test_unknown_names_of_weights_are_refused() -> None:
+    with pytest.raises(TypeError, match="iou_weight"):
+        DINOCriterion(HungarianMatcher(), iou_weight=2.0)  # type: ignore[call-arg]
 
 
 def perfect_output(targets: Targets) -> TransformerOutput:
@@ -212,6 +227,17 @@ def test_empty_slots_are_zero() -> None:
     assert noisy.num_groups == 2
     assert noisy.content[1].abs().sum() == noisy.box_logits[1].abs().sum() == 0
     assert (noisy.content[0].abs().sum(dim=1) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("counts", "groups"), [((0, 0), 1), ((3, 1), 33), ((100, 0), 1), ((101,), 1)]
+)
+def test_number_of_groups(counts: tuple[int, ...], groups: int) -> None:
+    noisy = ContrastiveDenoising(NUM_CLASSES, 8)(make_targets(*counts))
+    slots = 2 * groups * max(counts)
+    assert (noisy.num_groups, noisy.num_places) == (groups, max(counts))
+    assert noisy.content.shape == (len(counts), slots, 8)
+    assert noisy.box_logits.shape == (len(counts), slots, 4)
 
 
 @pytest.mark.parametrize(("num_groups", "num_places"), [(3, 2), (1, 4), (1, 0)])

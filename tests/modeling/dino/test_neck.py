@@ -74,3 +74,9 @@ def test_more_levels_are_made_from_each_other() -> None:
 def test_wrong_features_are_refused(names: list[str]) -> None:
     with pytest.raises(ValueError, match="in_features must be up to num_levels"):
         ChannelMapper(SmallBackbone(), names)
+
+
+@pytest.mark.parametrize("names", [["res4", "res3"], ["res3", "res3"]])
+def test_maps_must_stand_finest_first(names: list[str]) -> None:
+    with pytest.raises(ValueError, match="must stand finest first"):
+        ChannelMapper(SmallBackbone(), names, 32, num_groups=4)

@@ -135,7 +135,8 @@ def build_small_model(
     num_queries: int = 30,
     embed_dim: int = 32,
     square_size: int = 0,
-    use_act_checkpoint: bool = False,
+    use_encoder_act_checkpoint: bool = False,
+    use_decoder_act_checkpoint: bool = False,
     **options: Any,
 ) -> DINO:
     """A detector with random weights on a network of convolutions."""
@@ -157,7 +158,8 @@ def build_small_model(
             num_encoder_layers=2,
             num_decoder_layers=3,
             num_queries=num_queries,
-            use_act_checkpoint=use_act_checkpoint,
+            use_encoder_act_checkpoint=use_encoder_act_checkpoint,
+            use_decoder_act_checkpoint=use_decoder_act_checkpoint,
         ),
         criterion=DINOCriterion(HungarianMatcher()),
         denoising=ContrastiveDenoising(5, embed_dim, num_queries=10),
