@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.checkpoint.foreign_detectors import as_detrex
 from tests.engine.runs import undone_process_state
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,7 +52,7 @@ def test_what_does_not_fit_is_said_last(
     assert tool([str(tmp_path / "other.pth"), "--config", CONFIG, "--output", str(output)]) == 1
     text = capsys.readouterr().err
     assert "unexpected         1" in text
-    assert text.splitlines()[-1].startswith("error: these are no weights of an mmdetection model")
+    assert text.splitlines()[-1].startswith("error: these are no weights of a detector of")
     assert not output.exists()
 
 
@@ -91,6 +92,29 @@ def test_no_way_back_is_one_sentence(
     assert tool([*arguments, "--to-official", f"+model.backbone.bottom_up.{change}"]) == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith(message)
     assert not list(tmp_path.iterdir())
+
+
+def test_dino_of_another_program(
+    tmp_path: Path, tool: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from detectron2.config import LazyConfig, instantiate
+
+    config = str(ROOT / "tests" / "engine" / "resnet_dino_config.py")
+    biased = "model.backbone.bias=True"
+    model = instantiate(LazyConfig.apply_overrides(LazyConfig.load(config), [biased]).model)
+    torch.save({"model": as_detrex(model.state_dict())}, tmp_path / "detrex.pth")
+    output = str(tmp_path / "ours.pth")
+    arguments = [str(tmp_path / "detrex.pth"), "--config", config, "--output", output]
+
+    assert tool(arguments) == 1
+    assert "give model.backbone.bias=True (" in capsys.readouterr().err.splitlines()[-1]
+    assert tool([*arguments, biased, "--names", "mmdet3"]) == 1
+    assert "unexpected" in capsys.readouterr().err
+    assert tool([*arguments, biased]) == 0
+    remark, written = capsys.readouterr().out.splitlines()[-2:]
+    assert remark.startswith("remark: networks of detrex encode positions with the temperature")
+    assert written == f"Wrote {output}"
+    assert torch.load(output, weights_only=True)["metadata"]["converted_from"] == "detrex.pth"
 
 
 def test_usage(tool: Any, capsys: pytest.CaptureFixture[str]) -> None:

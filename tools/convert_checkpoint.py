@@ -1,4 +1,4 @@
-"""Convert a checkpoint of the authors' code to one of this package, or back.
+"""Convert a checkpoint of PIIP, mmdetection, detrex or DINO's authors, or convert one back.
 
 python tools/convert_checkpoint.py official.pth \\
     --config configs/mask_rcnn/piip_tsb_1120_896_448_1x.py --output piip_tsb.pth
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from detectron2.utils.logger import setup_logger
 
+from piip_d2.checkpoint.detector_sources import SOURCES
 from piip_d2.engine.conversion import convert_checkpoint
 from piip_d2.engine.conversion_report import ConversionError
 
@@ -33,7 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--unsafe", action="store_true", help="run what the file says; for files you trust"
     )
     parser.add_argument(
-        "--to-official", action="store_true", help="from this package's names to the authors'"
+        "--to-official", action="store_true", help="from this package's names to those of PIIP"
+    )
+    parser.add_argument(
+        "--names", choices=sorted(SOURCES), help="whose names the weights have (told by them)"
     )
     parser.add_argument("opts", nargs="*", metavar="KEY=VALUE", help="changes to the config")
     args = parser.parse_intermixed_args(argv)
@@ -46,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             overrides=args.opts,
             unsafe=args.unsafe,
             to_official=args.to_official,
+            names=args.names,
         )
     except (ImportError, OSError, ValueError) as error:
         if isinstance(error, ConversionError):

@@ -5,18 +5,14 @@ from piip_d2.checkpoint.backbone_weights import (
     export_backbone_state_dict,
 )
 from piip_d2.checkpoint.branch_weights import load_branch_weights
-from piip_d2.checkpoint.detector_names import (
-    convert_detector_state_dict,
-    export_detector_state_dict,
-)
-from piip_d2.checkpoint.foreign_dino import convert_dino_state_dict
+from piip_d2.checkpoint.detector_export import export_detector_state_dict
+from piip_d2.checkpoint.detector_names import convert_detector_state_dict
 from piip_d2.checkpoint.official import build_from_official
 
 __all__ = [
     "build_from_official",
     "convert_backbone_state_dict",
     "convert_detector_state_dict",
-    "convert_dino_state_dict",
     "export_backbone_state_dict",
     "export_detector_state_dict",
     "load_branch_weights",

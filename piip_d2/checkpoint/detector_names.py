@@ -1,176 +1,186 @@
-"""Names of mmdetection 2's detectors, and Detectron2's."""
+"""Whole detectors under the names of other programs, and ours."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 from piip_d2.checkpoint.backbone_names import is_never_used, rules_to_ours
-from piip_d2.checkpoint.backbone_weights import (
-    PREFIX,
-    ReferenceLayout,
-    adapt_tensors,
-    export_names,
-    read_layout,
-)
-from piip_d2.checkpoint.dino_names import DINO_HEADS
-from piip_d2.checkpoint.renaming import (
-    Pair,
-    Rule,
-    Value,
-    check_known,
-    rename_keys,
-    rename_known,
-    rules_of,
-    turned,
-)
+from piip_d2.checkpoint.backbone_weights import adapt_tensors
+from piip_d2.checkpoint.coco_rows import existing_classes
+from piip_d2.checkpoint.detector_form import MASK_STAGE, DetectorForm, detector_pairs, last_stage
+from piip_d2.checkpoint.detector_sources import SOURCES, recognize_source
+from piip_d2.checkpoint.dino_names import num_decoder_layers
+from piip_d2.checkpoint.plain_backbones import rename_plain_backbone
+from piip_d2.checkpoint.rcnn_names import NORM_KINDS
+from piip_d2.checkpoint.renaming import check_known, rename_known, rules_of
 
 OUR_PREFIX = "backbone.bottom_up."
 
-# How many levels of a pyramid, or layers of a head, are looked for.
-_MAX_LAYERS = 8
-# mmdetection names a norm by its kind, Detectron2 does not.
-_NORM_KINDS = ("bn", "gn")
+UNUSED = "stored by the authors' code, used by nothing"
+EARLIER_MASK_HEADS = "mask heads of earlier stages: the config's only one gets the last's weights"
+SECOND_NAMES = "second names of weights that are there"
+
+_FIRST_HEAD = re.compile(r"transformer\.heads\.0\.(.*)").match
 
 
-def convert_detector_state_dict(state_dict: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
-    """Renames a detector of mmdetection 2 with a PIIP backbone, or with its heads alone.
-
-    No tensor of the heads is changed: class order, box deltas and the flattening of the first
-    fully connected layer are the same in both frameworks.
-
-    Args:
-        state_dict: Tensors under mmdetection's names.
-        kind: ``"faster_rcnn"``, ``"mask_rcnn"`` or ``"dino"``.
-
-    Returns:
-        The tensors under the names of Detectron2's ``GeneralizedRCNN`` with a
-        :class:`piip_d2.modeling.PIIPFPN`, or of :class:`piip_d2.modeling.DINO`. What the backbone
-        stores without using it is left out.
-
-    Raises:
-        KeyError: If a name is unknown.
-        ValueError: If ``kind`` is unknown.
-    """
-    renamed, unknown = rename_detector(state_dict, kind)
-    check_known(unknown)
-    return adapt_tensors(renamed)
-
-
-def rename_detector(
-    state_dict: Mapping[str, Value], kind: str
-) -> tuple[dict[str, Value], list[str]]:
-    """Renames what is known of a detector, and changes nothing else.
+@dataclass
+class RenamedDetector:
+    """What became of the names of a detector.
 
     Args:
-        state_dict: Anything by mmdetection's names.
-        kind: ``"faster_rcnn"``, ``"mask_rcnn"`` or ``"dino"``.
-
-    Returns:
-        What is known, without what the backbone never uses, under our names; and the names that
-        are not known.
-
-    Raises:
-        ValueError: If ``kind`` is unknown.
+        sources: The name in the file by ours.
+        dropped: Why a name of the file has none of ours.
+        unknown: Names of the file that fit no rule.
+        foreign: Names of a backbone that fits no rule as a whole.
     """
-    inside, outside = _split(state_dict, PREFIX)
-    used = {name: value for name, value in inside.items() if not is_never_used(name)}
-    backbone, unknown = rename_known(used, rules_to_ours())
-    heads, unknown_heads = rename_known(outside, _rules_to_ours(kind))
-    renamed = {**{OUR_PREFIX + name: value for name, value in backbone.items()}, **heads}
-    return renamed, [*(PREFIX + name for name in unknown), *unknown_heads]
+
+    sources: dict[str, str] = field(default_factory=dict)
+    dropped: dict[str, str] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
 
 
-def export_detector_state_dict(
-    state_dict: Mapping[str, Tensor], kind: str, backbone: Mapping[str, Any] | ReferenceLayout
+def convert_detector_state_dict(
+    state_dict: Mapping[str, Tensor],
+    kind: str,
+    source: str | None = None,
+    *,
+    has_mask_ensemble: bool = True,
 ) -> dict[str, Tensor]:
-    """Brings the weights of a detector under mmdetection 2's names.
+    """Brings a detector, or its heads alone, under our names.
+
+    No tensor of the heads is changed but those of DINO's authors, whose 91 classes are numbered as
+    in COCO's files: the 80 that exist remain. Class order, box deltas and the flattening of the
+    first fully connected layer are the same everywhere.
 
     Args:
-        state_dict: Tensors under the names of a ``GeneralizedRCNN`` or a ``DINO`` with a PIIP
-            backbone.
-        kind: ``"faster_rcnn"``, ``"mask_rcnn"`` or ``"dino"``.
-        backbone: The reference's configuration of the backbone, or how it names its weights.
+        state_dict: Tensors under the names of the source.
+        kind: ``"faster_rcnn"``, ``"mask_rcnn"``, ``"cascade_rcnn"``, ``"cascade_mask_rcnn"`` or
+            ``"dino"``.
+        source: ``"mmdet"`` (2, with PIIP); for DINO also ``"mmdet3"``, ``"detrex"`` or
+            ``"authors"``. None tells it by the names.
+        has_mask_ensemble: Whether the three mask heads of a cascade are kept; else the last one
+            becomes the only one.
 
     Returns:
-        The tensors under mmdetection's names, the backbone's as
-        :func:`export_backbone_state_dict` completes them.
+        The tensors under the names of Detectron2's ``GeneralizedRCNN`` with a pyramid, or of
+        :class:`piip_d2.modeling.DINO`. What nothing uses and second names are left out. Of
+        backbones other than PIIP's, a ResNet of torchvision gets Detectron2's names; the rest
+        keep theirs, which are Detectron2's for Swin in detrex and with DINO's authors.
 
     Raises:
         KeyError: If a name is unknown.
-        ValueError: If ``kind`` or the configuration is unknown.
+        ValueError: If ``kind`` or ``source`` is unknown.
     """
-    layout = backbone if isinstance(backbone, ReferenceLayout) else read_layout(backbone)
-    weights, heads = _split(state_dict, OUR_PREFIX)
-    has_statistics = any(name.endswith(".norm.running_mean") for name in heads)
-    rules = rules_of(turned(_pairs(kind, _NORM_KINDS[0 if has_statistics else 1])))
-    return {
-        **{PREFIX + name: tensor for name, tensor in export_names(weights, layout).items()},
-        **rename_keys(heads, rules),
-    }
+    source = source or recognize_source(state_dict) or "mmdet"
+    form = DetectorForm(kind, source, has_mask_ensemble)
+    renamed = rename_detector(state_dict, form)
+    if renamed.foreign:
+        form = replace(form, has_branches=False)
+        renamed = rename_detector(state_dict, form)
+    check_known(renamed.unknown)
+    return take_weights(state_dict, renamed, form)
 
 
-def _split(
-    state_dict: Mapping[str, Value], prefix: str
-) -> tuple[dict[str, Value], dict[str, Value]]:
-    inside = {
-        name.removeprefix(prefix): tensor
-        for name, tensor in state_dict.items()
-        if name.startswith(prefix)
-    }
-    outside = {name: x for name, x in state_dict.items() if not name.startswith(prefix)}
-    return inside, outside
+def rename_detector(state_dict: Mapping[str, Tensor], form: DetectorForm) -> RenamedDetector:
+    """Finds our names for those of a detector, and changes nothing.
+
+    Args:
+        state_dict: Tensors under the names of the source.
+        form: What they are.
+
+    Returns:
+        What is known, and what is not.
+    """
+    renamed = RenamedDetector()
+    source = SOURCES[form.source]
+    names = _first_names(state_dict, source.second_names, renamed)
+    inside = {name: names.pop(name) for name in list(names) if name.startswith(source.backbone)}
+    _rename_backbone(inside, source.backbone, form, renamed)
+    if form.kind == "cascade_mask_rcnn" and not form.has_mask_ensemble:
+        last = last_stage(names, MASK_STAGE)
+        for name in [name for name in names if _is_earlier(name, last)]:
+            renamed.dropped[names.pop(name)] = EARLIER_MASK_HEADS
+    pairs = [pair for norm in NORM_KINDS for pair in detector_pairs(form, norm, state_dict)]
+    heads, unknown = rename_known(names, rules_of(pairs))
+    renamed.sources |= heads
+    renamed.unknown += [names[name] for name in unknown]
+    if form.source == "authors":
+        _share_heads(renamed.sources, num_decoder_layers(state_dict))
+    return renamed
 
 
-def _rules_to_ours(kind: str) -> list[Rule]:
-    return [rule for norm in _NORM_KINDS for rule in rules_of(_pairs(kind, norm))]
+def take_weights(
+    state_dict: Mapping[str, Tensor], renamed: RenamedDetector, form: DetectorForm
+) -> dict[str, Tensor]:
+    """Brings the tensors of a detector under the names that were found for them.
+
+    Args:
+        state_dict: Tensors under the names of the source.
+        renamed: Our names.
+        form: What they are.
+
+    Returns:
+        Tensors under our names; rows that our networks do not have are cut off.
+    """
+    tensors = {name: state_dict[theirs] for name, theirs in renamed.sources.items()}
+    if form.source == "authors":
+        tensors = {name: existing_classes(name, x, form.num_classes) for name, x in tensors.items()}
+    return adapt_tensors(tensors) if form.has_branches else tensors
 
 
-def _pairs(kind: str, norm: str) -> list[Pair]:
-    if kind not in _HEADS:
-        raise ValueError(f"kind must be one of {sorted(_HEADS)}, got {kind!r}")
-    if kind == "dino":
-        return list(DINO_HEADS)
-    # Detectron2 numbers its pyramid levels from 2 (stride 4), its layers from 1.
-    pairs = [
-        *_layers("neck.lateral_convs", "backbone.fpn_lateral", 2, norm),
-        *_layers("neck.fpn_convs", "backbone.fpn_output", 2, norm),
-        *_layers("roi_head.bbox_head.shared_convs", "roi_heads.box_head.conv", 1, norm),
-    ]
-    if kind == "mask_rcnn":
-        pairs += _layers("roi_head.mask_head.convs", "roi_heads.mask_head.mask_fcn", 1, norm)
-    return [*pairs, *_HEADS[kind]]
+def _first_names(
+    state_dict: Mapping[str, Tensor], prefixes: tuple[str, ...], renamed: RenamedDetector
+) -> dict[str, str]:
+    """Names without what is stored twice; a weight that is only below the decoder is taken."""
+    names = {name: name for name in state_dict if not name.startswith(prefixes)}
+    for name, x in state_dict.items():
+        if name in names:
+            continue
+        first = name.removeprefix("transformer.decoder.")
+        if first not in state_dict:
+            names[first] = name
+        elif _are_equal(x, state_dict[first]):
+            renamed.dropped[name] = SECOND_NAMES
+        else:
+            renamed.unknown.append(name)
+    return names
 
 
-def _layers(theirs: str, ours: str, first: int, norm: str) -> list[Pair]:
-    """Rows of convolutions with or without a norm."""
-    pairs = []
-    for number in range(_MAX_LAYERS):
-        pairs.append((f"{theirs}.{number}.{norm}", f"{ours}{number + first}.norm"))
-        pairs.append((f"{theirs}.{number}.conv", f"{ours}{number + first}"))
-    return pairs
+def _are_equal(first: Tensor, second: Tensor) -> bool:
+    return first.shape == second.shape and (first.is_meta or torch.equal(first, second))
 
 
-_BOX_HEADS: tuple[Pair, ...] = (
-    ("rpn_head.rpn_conv.*.conv", "proposal_generator.rpn_head.conv.conv*"),
-    ("rpn_head.rpn_conv", "proposal_generator.rpn_head.conv"),
-    ("rpn_head.rpn_cls", "proposal_generator.rpn_head.objectness_logits"),
-    ("rpn_head.rpn_reg", "proposal_generator.rpn_head.anchor_deltas"),
-    *(
-        (f"roi_head.bbox_head.shared_fcs.{number}", f"roi_heads.box_head.fc{number + 1}")
-        for number in range(_MAX_LAYERS)
-    ),
-    ("roi_head.bbox_head.fc_cls", "roi_heads.box_predictor.cls_score"),
-    ("roi_head.bbox_head.fc_reg", "roi_heads.box_predictor.bbox_pred"),
-)
-_MASK_HEADS: tuple[Pair, ...] = (
-    ("roi_head.mask_head.upsample", "roi_heads.mask_head.deconv"),
-    ("roi_head.mask_head.conv_logits", "roi_heads.mask_head.predictor"),
-)
-_HEADS: dict[str, tuple[Pair, ...]] = {
-    "faster_rcnn": _BOX_HEADS,
-    "mask_rcnn": (*_BOX_HEADS, *_MASK_HEADS),
-    "dino": DINO_HEADS,
-}
+def _rename_backbone(
+    names: Mapping[str, str], prefix: str, form: DetectorForm, renamed: RenamedDetector
+) -> None:
+    inside = {name.removeprefix(prefix): theirs for name, theirs in names.items()}
+    if not form.has_branches:
+        backbone = rename_plain_backbone(inside)
+    else:
+        used = {name: theirs for name, theirs in inside.items() if not is_never_used(name)}
+        backbone, unknown = rename_known(used, rules_to_ours())
+        if len(unknown) > len(backbone):  # by chance, some names are the same in other networks
+            renamed.foreign += list(inside.values())
+            return
+        renamed.dropped |= {theirs: UNUSED for name, theirs in inside.items() if name not in used}
+        renamed.unknown += [inside[name] for name in unknown]
+    renamed.sources |= {OUR_PREFIX + name: theirs for name, theirs in backbone.items()}
+
+
+def _is_earlier(name: str, last: int) -> bool:
+    match = MASK_STAGE.match(name)
+    return match is not None and int(match[1]) < last
+
+
+def _share_heads(sources: dict[str, str], num_layers: int) -> None:
+    """Gives the heads of the first layer to those that the file has none for."""
+    first = {match[1]: theirs for name, theirs in sources.items() if (match := _FIRST_HEAD(name))}
+    for layer in range(1, num_layers):
+        for part, theirs in first.items():
+            sources.setdefault(f"transformer.heads.{layer}.{part}", theirs)

@@ -116,8 +116,10 @@ def read_foreign_detector(path: Path, *, unsafe: bool = False) -> ForeignDetecto
     if all(name.startswith(_DATA_PARALLEL) for name in weights):
         weights = {name.removeprefix(_DATA_PARALLEL): x for name, x in weights.items()}
     meta = loaded.get("meta")
-    config = meta.get("config") if isinstance(meta, Mapping) else None
-    return ForeignDetector(weights, config if isinstance(config, str) else "")
+    # mmdetection 2 and 3.
+    configs = [meta.get(key) for key in ("config", "cfg")] if isinstance(meta, Mapping) else []
+    config = next((text for text in configs if isinstance(text, str)), "")
+    return ForeignDetector(weights, config)
 
 
 def _deepspeed_file(folder: Path) -> Path:

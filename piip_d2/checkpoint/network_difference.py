@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import cast
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from piip_d2.checkpoint.backbone_weights import PREFIX
 from piip_d2.modeling.backbone.beit import BEiTBranch
@@ -41,8 +41,6 @@ _BLOCK = re.compile(
     r"(?:convnext_model\.encoder\.stages\.(?P<stage>\d+)\.)?(?:blocks|layers)\.(?P<block>\d+)\."
 )
 _FIRST_UNIT = re.compile(r"interactions\.0\.interaction_units_12\.branch2to1_(?P<part>.*)")
-_FOREIGN_CLASSES = "roi_head.bbox_head.fc_cls.weight"
-_OUR_CLASSES = "roi_heads.box_predictor.cls_score.weight"
 _WAY_OUT = "take the config that they were trained with"
 
 
@@ -76,27 +74,6 @@ def difference(state_dict: Mapping[str, Tensor], network: PIIPNetwork) -> str | 
             return _fourth_branch(weights, network) or f"{found}: {_WAY_OUT}"
     found = _interaction_difference(weights, network) if given > 1 else None
     return f"{found}: {_WAY_OUT}" if found else None
-
-
-def class_difference(state_dict: Mapping[str, Tensor], model: nn.Module) -> str | None:
-    """Compares the numbers of classes of a foreign detector and of ours.
-
-    Args:
-        state_dict: A detector of the reference, under its names.
-        model: The detector they are wanted for.
-
-    Returns:
-        A sentence with the way out, or None if they agree or cannot be told.
-    """
-    theirs, ours = state_dict.get(_FOREIGN_CLASSES), model.state_dict().get(_OUR_CLASSES)
-    if theirs is None or ours is None or theirs.shape[0] == ours.shape[0]:
-        return None
-    # The last row is that of the background.
-    given, wanted = theirs.shape[0] - 1, ours.shape[0] - 1
-    return (
-        f"these weights know {given} classes, but the config has {wanted}: give the number as "
-        f"model.roi_heads.num_classes={given}"
-    )
 
 
 def _branches(network: PIIPNetwork) -> list[Branch]:

@@ -171,12 +171,8 @@ def resolutions_in(text: str) -> list[int]:
     Returns:
         ``real_size`` of branch1 and so on; nothing if the text does not say them all.
     """
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError):
-        return []
     sizes: dict[str, int] = {}
-    for branch in _keywords(ast.walk(tree)):
+    for branch in _keywords(_nodes(text)):
         for entry in _keywords(ast.iter_child_nodes(branch.value)):
             value = entry.value.value if isinstance(entry.value, ast.Constant) else None
             if entry.arg == "real_size" and isinstance(value, int):
@@ -185,10 +181,36 @@ def resolutions_in(text: str) -> list[int]:
     return [sizes[name] for name in names] if set(names) == set(sizes) else []
 
 
+def pixel_statistics_in(text: str) -> dict[str, list[float]]:
+    """Reads how images are normalised from a configuration file's text.
+
+    Args:
+        text: The text, in Python; nothing of it is run.
+
+    Returns:
+        ``pixel_mean`` and ``pixel_std``, the first ones of three numbers that the text gives.
+    """
+    found: dict[str, list[float]] = {}
+    for keyword in _keywords(_nodes(text)):
+        if keyword.arg in ("mean", "std") and isinstance(keyword.value, ast.List | ast.Tuple):
+            values = [getattr(entry, "value", None) for entry in keyword.value.elts]
+            numbers = [float(value) for value in values if isinstance(value, int | float)]
+            if len(numbers) == len(values) == 3:
+                found.setdefault(f"pixel_{keyword.arg}", numbers)
+    return found
+
+
 def side_of(num_rows: int) -> int:
     """Returns the side of a square table with so many rows, or 0 if no square has them."""
     side = math.isqrt(num_rows)
     return side if side * side == num_rows else 0
+
+
+def _nodes(text: str) -> Iterable[ast.AST]:
+    try:
+        return ast.walk(ast.parse(text))
+    except (SyntaxError, ValueError, RecursionError):
+        return []
 
 
 def _keywords(nodes: Iterable[ast.AST]) -> Iterable[ast.keyword]:

@@ -10,7 +10,10 @@ import torchvision
 from detectron2.modeling.backbone.resnet import BasicStem, ResNet
 from torch import Tensor
 
-from piip_d2.checkpoint import convert_dino_state_dict
+from piip_d2.checkpoint import convert_detector_state_dict
+from piip_d2.checkpoint.detector_form import DetectorForm
+from piip_d2.checkpoint.detector_names import rename_detector, take_weights
+from piip_d2.checkpoint.detector_sources import recognize_source
 from piip_d2.modeling import DINO, ChannelMapper
 from piip_d2.modeling.dino import (
     ContrastiveDenoising,
@@ -18,6 +21,7 @@ from piip_d2.modeling.dino import (
     HungarianMatcher,
     build_dino_transformer,
 )
+from tests.checkpoint.foreign_detectors import CATEGORY_IDS
 
 LAYERS, WIDTH, HIDDEN, QUERIES, SAMPLES = 2, 32, 48, 20, 8 * 4 * 4
 _ATTENTION = {
@@ -159,9 +163,15 @@ def without_numbers(keys: Iterator[tuple[str, tuple[int, ...]]]) -> dict[str, Te
     return {name: torch.empty(shape, device="meta") for name, shape in keys}
 
 
+def convert(weights: dict[str, Tensor], source: str | None = None) -> dict[str, Tensor]:
+    return convert_detector_state_dict(weights, "dino", source)
+
+
 @pytest.mark.parametrize(("source", "keys"), [("authors", authors_keys), ("detrex", detrex_keys)])
 def test_every_weight_has_its_place(model: DINO, source: str, keys) -> None:
-    converted = convert_dino_state_dict(without_numbers(keys()), source)
+    weights = without_numbers(keys())
+    assert recognize_source(weights) == source
+    converted = convert(weights)
     wanted = {name: tuple(x.shape) for name, x in model.state_dict().items()}
     assert {name: tuple(x.shape) for name, x in converted.items()} == wanted
 
@@ -173,26 +183,87 @@ def test_classes_that_exist_are_kept() -> None:
         "class_embed.0.weight": torch.arange(91)[:, None],
         "label_enc.weight": torch.arange(92)[:, None],
     }
-    converted = convert_dino_state_dict(weights, "authors")
+    converted = convert(weights, "authors")
     kept = converted["transformer.heads.0.class_embed.bias"]
-    assert len(kept) == 80
-    assert (kept[0], kept[11], kept[-1]) == (1, 13, 90)
+    assert kept.tolist() == CATEGORY_IDS
     assert torch.equal(converted["denoising.label_enc.weight"][:, 0], kept)
+
+
+@pytest.mark.parametrize("classes", [5, 91])
+def test_other_classes_are_all_kept(classes: int) -> None:
+    form = DetectorForm("dino", "authors", has_branches=False, num_classes=classes)
+    weights = {
+        "class_embed.0.bias": torch.arange(classes),
+        "label_enc.weight": torch.arange(classes + 1)[:, None],
+    }
+    taken = take_weights(weights, rename_detector(weights, form), form)
+    assert {len(x) for x in taken.values()} == {classes}
 
 
 def test_norms_of_the_authors_decoder_are_numbered_by_age() -> None:
     weights = {f"transformer.decoder.layers.1.norm{n}.weight": torch.tensor(n) for n in (1, 2, 3)}
-    converted = convert_dino_state_dict(weights, "authors")
     layer = "transformer.decoder.layers.1"
-    assert {name: int(x) for name, x in converted.items()} == {
+    assert {name: int(x) for name, x in convert(weights, "authors").items()} == {
         f"{layer}.cross_attn_norm.weight": 1,
         f"{layer}.self_attn_norm.weight": 2,
         f"{layer}.ffn_norm.weight": 3,
     }
 
 
+def test_heads_that_are_stored_once_are_given_to_every_layer() -> None:
+    weights = {f"transformer.decoder.layers.{n}.norm1.bias": torch.ones(1) for n in range(3)}
+    weights["transformer.decoder.class_embed.0.bias"] = torch.full((80,), 5.0)
+    converted = convert(weights, "authors")
+    heads = [f"transformer.heads.{layer}.class_embed.bias" for layer in range(3)]
+    assert [name for name in converted if "heads" in name] == heads
+    assert all((converted[name] == 5.0).all() for name in heads)
+
+
+def test_second_names_must_be_of_the_same_weights() -> None:
+    form = DetectorForm("dino", "detrex", has_branches=False)
+    head, second = torch.ones(80), "transformer.decoder.class_embed.{}.bias"
+    weights = {"class_embed.0.bias": head, second.format(0): head.clone()}
+    weights |= {"class_embed.1.bias": head, second.format(1): 2 * head}
+    renamed = rename_detector(weights, form)
+    assert list(renamed.dropped) == [second.format(0)]
+    assert renamed.unknown == [second.format(1)]
+
+
+@pytest.mark.parametrize(
+    ("source", "prefix"), [("authors", "backbone.0."), ("detrex", "backbone.")]
+)
+def test_swin_has_the_same_names_everywhere(source: str, prefix: str) -> None:
+    name = "layers.0.blocks.1.attn.qkv.bias"
+    (ours,) = convert({f"{prefix}{name}": torch.ones(3)}, source)
+    assert ours == f"backbone.bottom_up.{name}"
+
+
+def test_a_backbone_without_branches_is_unknown_to_piip() -> None:
+    weights = {"backbone.res2.0.conv1.weight": torch.ones(1), "label_enc.weight": torch.ones(80, 1)}
+    renamed = rename_detector(weights, DetectorForm("dino", "detrex"))
+    assert renamed.foreign == ["backbone.res2.0.conv1.weight"]
+    assert list(renamed.sources) == ["denoising.label_enc.weight"]
+
+
+@pytest.mark.parametrize(
+    ("names", "source"),
+    [
+        (["bbox_head.transformer.level_embeds"], "mmdet"),
+        (["bbox_head.cls_branches.0.bias", "memory_trans_fc.bias"], "mmdet3"),
+        (["class_embed.0.bias", "neck.convs.0.conv.bias"], "detrex"),
+        (["class_embed.0.bias", "input_proj.0.0.bias"], "authors"),
+        (["roi_head.mask_head.upsample.bias"], "mmdet"),
+        (["fc.weight"], None),
+    ],
+)
+def test_sources_are_told_by_names(names: list[str], source: str | None) -> None:
+    assert recognize_source(names) == source
+
+
 def test_unknown_sources_and_names_are_refused() -> None:
     with pytest.raises(ValueError, match="source must be one of"):
-        convert_dino_state_dict({}, "mmdet")
+        convert({}, "nobody")
     with pytest.raises(KeyError, match="1 keys are unknown"):
-        convert_dino_state_dict({"transformer.what": torch.ones(1)}, "detrex")
+        convert({"transformer.what": torch.ones(1)}, "detrex")
+    with pytest.raises(ValueError, match="weights of detrex are those of a DINO"):
+        convert_detector_state_dict({}, "mask_rcnn", "detrex")

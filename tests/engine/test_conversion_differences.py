@@ -32,19 +32,16 @@ def save(folder: Path, contents: Any) -> str:
 
 def test_weights_of_other_classes(tmp_path: Path, weights: dict[str, Tensor]) -> None:
     source = save(tmp_path, weights)
-    with pytest.raises(ConversionError, match="know 7 classes, but the config has 5"):
+    message = "have 7 classes, but the config has 5: give model.roi_heads.num_classes=7"
+    with pytest.raises(ConversionError, match=message):
         convert_checkpoint(
             source, CONFIG, tmp_path / "ours.pth", overrides=["model.roi_heads.num_classes=5"]
         )
 
 
-@pytest.mark.parametrize(("finest", "warns"), [(160, False), (192, True)])
+@pytest.mark.parametrize(("finest", "is_remarked"), [(160, False), (192, True)])
 def test_weights_of_other_resolutions(
-    tmp_path: Path,
-    weights: dict[str, Tensor],
-    caplog: pytest.LogCaptureFixture,
-    finest: int,
-    warns: bool,
+    tmp_path: Path, weights: dict[str, Tensor], finest: int, is_remarked: bool
 ) -> None:
     branches = ", ".join(
         f"branch{number}=dict(real_size={size}, depth=4)"
@@ -52,9 +49,22 @@ def test_weights_of_other_resolutions(
     )
     config = f"model = dict(type='MaskRCNN', backbone=dict(type='PIIPThreeBranch', {branches}))"
     source = save(tmp_path, {"state_dict": weights, "meta": {"config": config}})
-    convert_checkpoint(source, CONFIG, tmp_path / "ours.pth")
-    said = "at the resolutions [192, 128, 64], but the config has [160, 128, 64]" in caplog.text
-    assert said == warns
+    report = convert_checkpoint(source, CONFIG, tmp_path / "ours.pth")
+    said = "at the resolutions [192, 128, 64], but the config has [160, 128, 64]" in str(report)
+    assert said == is_remarked == bool(report.remarks)
+
+
+@pytest.mark.parametrize("key", ["config", "cfg"])
+def test_weights_of_other_pixel_statistics(
+    tmp_path: Path, weights: dict[str, Tensor], key: str
+) -> None:
+    text = "norm = dict(\n    mean=[123.675, 116.28, 103.53], std=[127.5, 127.5, 127.5])"
+    source = save(tmp_path, {"state_dict": weights, "meta": {key: text}})
+    (remark,) = convert_checkpoint(source, CONFIG, tmp_path / "ours.pth").remarks
+    assert remark.startswith("these weights were trained with the pixel_mean 123.675,116.28,103.53")
+    overrides = [remark.split("give ")[1]]
+    cured = convert_checkpoint(source, CONFIG, tmp_path / "ours.pth", overrides=overrides)
+    assert not cured.remarks
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,15 @@ from detectron2.config import LazyConfig, instantiate
 from torch import Tensor
 
 from piip_d2.engine.checkpointer import AtomicCheckpointer
-from piip_d2.engine.conversion import build_without_memory, convert_checkpoint, match_weights
+from piip_d2.engine.conversion import build_without_memory, convert_checkpoint
+from piip_d2.engine.conversion_matching import match_weights
 from piip_d2.engine.conversion_report import ConversionError
 from tests.engine.dino_keys import dino_head_keys
 from tests.golden.cases import BackboneCase
 from tests.modeling.dino.tiny import load_golden
 
 CONFIG = str(Path(__file__).with_name("official_dino_config.py"))
+RESNET = str(Path(__file__).with_name("resnet_dino_config.py"))
 CASE = "two_branch_dino"
 
 
@@ -69,8 +71,45 @@ def test_there_and_back(tmp_path: Path, source: str, weights: dict[str, Tensor])
     assert all(torch.equal(official[name], x) for name, x in weights.items())
 
 
+def test_the_way_back_without_noisy_queries_adds_labels(tmp_path: Path, source: str) -> None:
+    ours, back, overrides = tmp_path / "ours.pth", tmp_path / "back.pth", ["model.denoising=null"]
+    convert_checkpoint(source, CONFIG, ours, overrides=overrides)
+    report = convert_checkpoint(str(ours), CONFIG, back, overrides=overrides, to_official=True)
+    official = torch.load(back, weights_only=True)["state_dict"]
+    assert list(report.added) == ["bbox_head.label_embedding.weight"]
+    assert official["bbox_head.label_embedding.weight"].shape == (7, 64)
+    assert sorted(official) == sorted(torch.load(source, weights_only=True)["state_dict"])
+
+
+@pytest.mark.parametrize(
+    ("config", "override", "message"),
+    [
+        (CONFIG, "model.backbone.bias=True", "no biases in the neck of DINO"),
+        (RESNET, "train.max_iter=2", "on a PIIP backbone alone, the config has a ResNet"),
+    ],
+)
+def test_what_the_authors_code_cannot_build_is_not_written(
+    tmp_path: Path, source: str, config: str, override: str, message: str
+) -> None:
+    output = tmp_path / "back.pth"
+    with pytest.raises(ValueError, match=message):
+        convert_checkpoint(source, config, output, overrides=[override], to_official=True)
+    assert not output.exists()
+
+
+def test_the_way_back_remarks_other_positions(tmp_path: Path, source: str) -> None:
+    ours, overrides = tmp_path / "ours.pth", ["model.transformer.position_offset=-0.5"]
+    assert convert_checkpoint(source, CONFIG, ours, overrides=overrides).remarks
+    report = convert_checkpoint(
+        str(ours), CONFIG, tmp_path / "back.pth", overrides=overrides, to_official=True
+    )
+    (remark,) = report.remarks
+    assert "the config has 20 and -0.5; results there will be others" in remark
+
+
 def test_other_numbers_of_layers_are_told(tmp_path: Path, source: str) -> None:
-    with pytest.raises(ConversionError, match="of another shape|missing"):
+    message = "have 3 layers in the decoder, but the config has 4: give .*layers=3 "
+    with pytest.raises(ConversionError, match=message):
         convert_checkpoint(
             source, CONFIG, tmp_path / "x.pth", overrides=["model.transformer.num_decoder_layers=4"]
         )
@@ -79,7 +118,7 @@ def test_other_numbers_of_layers_are_told(tmp_path: Path, source: str) -> None:
 def test_upsampler_of_three_branches_is_dropped(weights: dict[str, Tensor]) -> None:
     unused = {"backbone.fpn1.0.weight": torch.ones(2), "backbone.fpn1.0.bias": torch.ones(2)}
     model = build_without_memory(LazyConfig.load(CONFIG))
-    _, report = match_weights({**weights, **unused}, model, "dino")
+    _, report = match_weights({**weights, **unused}, model)
     assert report.is_complete and sorted(report.dropped) == sorted(unused)
 
 

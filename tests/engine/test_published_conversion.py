@@ -12,7 +12,8 @@ from piip_d2.checkpoint import convert_detector_state_dict
 from piip_d2.checkpoint.network_difference import difference
 from piip_d2.checkpoint.network_layout import layout_of_network
 from piip_d2.engine import load_config
-from piip_d2.engine.conversion import build_without_memory, match_weights
+from piip_d2.engine.conversion import build_without_memory
+from piip_d2.engine.conversion_matching import match_weights
 from tests.configs.published import PUBLISHED, Published
 from tests.engine.dino_keys import dino_head_keys
 from tests.golden.cases import FOLDER
@@ -67,8 +68,7 @@ def published_weights(published: Published, model: nn.Module) -> dict[str, Tenso
 def test_published_weights_fit(published: Published) -> None:
     model = build_without_memory(load_config(str(CONFIGS / f"{published.name}.py")))
     weights = published_weights(published, model)
-    kind = "dino" if published.name.startswith("dino/") else "mask_rcnn"
-    _, report = match_weights(weights, model, kind)
+    _, report = match_weights(weights, model)
     sentence = difference(weights, model.backbone.bottom_up)
     if "tsbl" in published.name and published.four_branch == "corrected":
         # What was released is not what the paper describes.
@@ -80,5 +80,5 @@ def test_published_weights_fit(published: Published) -> None:
         assert sentence is None
         assert len(report.matched) + len(report.dropped) == len(weights)
         assert layout_of_network(model.backbone.bottom_up).families
-        if kind == "dino":
+        if published.name.startswith("dino/"):
             assert {name.split(".")[1] for name in report.dropped} <= {"fpn1"}
