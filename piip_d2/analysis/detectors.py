@@ -117,21 +117,23 @@ def _run_roi_heads(
 ) -> str:
     channels = features[heads.box_in_features[0]].shape[1]
     proposals = cast(dict[bool, int], model.proposal_generator.post_nms_topk)[False]
-    # A cascade has a list of heads, each for all proposals.
-    box_heads, predictors = (
-        list(module) if isinstance(module, nn.ModuleList) else [module]
-        for module in (heads.box_head, heads.box_predictor)
-    )
+    predictors = _stages(heads.box_predictor)
     with part("box_head"):
-        for box_head, predictor in zip(box_heads, predictors, strict=True):
+        for box_head, predictor in zip(_stages(heads.box_head), predictors, strict=True):
             predictor(box_head(_regions(proposals, channels, heads.box_pooler)))
     note = f"box_head: on {proposals} proposals, without cutting them out of the maps"
     if not heads.mask_on:
         return f"{note}."
     detections = cast(int, predictors[-1].test_topk_per_image)
     with part("mask_head"):
-        heads.mask_head.layers(_regions(detections, channels, heads.mask_pooler))
+        for mask_head in _stages(heads.mask_head):
+            mask_head.layers(_regions(detections, channels, heads.mask_pooler))
     return f"{note}; mask_head: on {detections} detections, likewise."
+
+
+def _stages(module: Any) -> list[Any]:
+    """The heads of a cascade, each of which works on all regions, or the one head there is."""
+    return list(module) if isinstance(module, nn.ModuleList) else [module]
 
 
 def _regions(count: int, channels: int, pooler: Any) -> Tensor:

@@ -146,4 +146,5 @@ UNRELEASED = {
     "mask_rcnn/piip_vt_vs_vb_1024_672_448_1x",
     "dino/piip_sbl_1568_1120_672_1x",
     "dino/piip_tsb_1120_896_448_1x",
+    "dino/piip_tsb_1120_896_448_1x_5scale",
 }

@@ -34,6 +34,7 @@ RECIPES = [
     "quick/mask_rcnn_scenes",
     "quick/faster_rcnn_trees",
     "quick/dino_scenes",
+    "cascade_rcnn/piip_tsb_1568_1120_672_3x_ms",
     "mask_rcnn/piip_tsb_1120_896_448_1x",
     "mask_rcnn/piip_lh6b_1536_1024_512_1x_ms",
     "dino/piip_sbl_1792_1120_672_3x",
@@ -55,7 +56,7 @@ def test_builds_without_memory(name: str) -> None:
     assert len(model.backbone.bottom_up.branches) == len(piip.branches)
     # The neck above hands the padding on, whatever its own strides are.
     assert model.backbone.size_divisibility == piip.size_divisibility
-    levels = range(3, 7) if "transformer" in load_once(name).model else range(2, 7)
+    levels = range(2, 7) if "res2" in model.backbone.bottom_up.output_shape() else range(3, 7)
     assert list(model.backbone.output_shape()) == [f"p{level}" for level in levels]
 
 
@@ -167,7 +168,10 @@ def test_number_of_classes_stands_in_one_place(name: str) -> None:
         assert detector.denoising.label_enc.num_embeddings == 7
         return
     heads = instantiate_on_meta(model.roi_heads)
-    assert heads.num_classes == heads.box_predictor.num_classes == 7
+    predictors = (
+        heads.box_predictor if "box_predictors" in model.roi_heads else [heads.box_predictor]
+    )
+    assert {heads.num_classes, *(predictor.num_classes for predictor in predictors)} == {7}
     if heads.mask_on:
         assert heads.mask_head.predictor.out_channels == 7
 

@@ -28,7 +28,8 @@ def test_every_call_loads_anew() -> None:
 def test_listed_names_are_experiments_only() -> None:
     names = list_configs()
     assert NAME in names
-    assert {name.split("/")[0] for name in names} == {"ablations", "mask_rcnn", "quick"}
+    folders = {"ablations", "cascade_rcnn", "dino", "mask_rcnn", "quick"}
+    assert {name.split("/")[0] for name in names} == folders
 
 
 @pytest.mark.parametrize("name", ["mask_rcnn/nothing", "common/train", "../train_net"])

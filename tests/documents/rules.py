@@ -16,10 +16,19 @@ _SHORT_DATA = [
     "dataloader.train.total_batch_size=2",
     "dataloader.test.num_workers=0",
     *(
-        f"dataloader.{loader}.mapper.augmentations.0.{key}=64"
-        for loader in ("train", "test")
+        f"dataloader.test.mapper.augmentations.0.{key}=64"
         for key in ("max_size", "short_edge_length")
     ),
+]
+_ONE_SCALE = [
+    f"dataloader.train.mapper.augmentations.0.{key}=64" for key in ("max_size", "short_edge_length")
+]
+_MANY_SCALES = [
+    f"dataloader.train.mapper.augmentations.1.{setting}"
+    for setting in (
+        *("short_edge_lengths=[48,64]", "max_size=64", "max_crop=64"),
+        *("zoom_short_edge_lengths=[32]", "zoom_crop_range=[16,32]"),
+    )
 ]
 # A rate too small to change anything: random heads find something everywhere, so that there is an
 # AP to choose the best checkpoint by.
@@ -29,14 +38,36 @@ _SHORT_TRAINING = [
 ]
 
 # The published networks in the sizes of the reference data that stand in for their checkpoint.
-_SMALL_HEADS = [
+_SMALL_MASK_HEAD = [
     "model.backbone.out_channels=32",
     "model.proposal_generator.head.in_channels=32",
+    "model.roi_heads.mask_head.input_shape.channels=32",
+    "model.roi_heads.mask_head.conv_dims=[24,24,24,24,24]",
+]
+_SMALL_HEADS = [
+    *_SMALL_MASK_HEAD,
     "model.roi_heads.box_head.input_shape.channels=32",
     "model.roi_heads.box_head.fc_dims=[48,48]",
     "model.roi_heads.box_predictor.input_shape.channels=48",
-    "model.roi_heads.mask_head.input_shape.channels=32",
-    "model.roi_heads.mask_head.conv_dims=[24,24,24,24,24]",
+]
+_SMALL_CASCADE = [
+    *_SMALL_MASK_HEAD,
+    *(
+        f"model.roi_heads.{setting}"
+        for stage in range(3)
+        for setting in (
+            f"box_heads.{stage}.input_shape.channels=32",
+            f"box_heads.{stage}.fc_dims=[48,48]",
+            f"box_predictors.{stage}.input_shape.channels=48",
+        )
+    ),
+]
+_SMALL_DINO = [
+    *("model.backbone.out_channels=32", "model.backbone.num_groups=8"),
+    *("model.transformer.num_queries=30", "model.transformer.feedforward_dim=48"),
+    *("model.transformer.num_encoder_layers=1", "model.transformer.num_decoder_layers=2"),
+    # One for all blocks, of which there are fewer.
+    *(f"model.backbone.bottom_up.branches.{number}.window_size=14" for number in range(3)),
 ]
 _SMALL_PIIP = [
     "model.backbone.bottom_up.num_interactions=4",
@@ -54,8 +85,16 @@ _SMALL_PIIP = [
 ]
 # Overrides that the sizes of a config ask for, by the beginning of its path.
 _SMALLER = {
-    f"configs/mask_rcnn/piip_{family}_": [*_SMALL_HEADS, *_SMALL_PIIP] for family in ("tsb", "sbl")
+    f"configs/{detector}/piip_{family}_": [*heads, *_SMALL_PIIP]
+    for detector, heads in (
+        ("mask_rcnn", _SMALL_HEADS),
+        ("cascade_rcnn", _SMALL_CASCADE),
+        ("dino", _SMALL_DINO),
+    )
+    for family in ("tsb", "sbl")
 }
+# Names of configs that train at many scales.
+_AT_MANY_SCALES = r"configs/(dino/.*_3x|.*_ms)\.py"
 
 
 @dataclass(frozen=True)
@@ -135,7 +174,7 @@ def _train(words: tuple[str, ...]) -> Shortened:
     if "--num-gpus" in arguments:
         # No GPU is seen here: two processes on the CPU.
         arguments[arguments.index("--num-gpus") + 1] = "2"
-    arguments += _SHORT_TRAINING + _smaller(arguments)
+    arguments += _SHORT_TRAINING + _short_augmentation(arguments) + _smaller(arguments)
     if "--resume" in arguments:
         arguments.append("train.max_iter=3")
     if "train.preset=one_gpu" in arguments:
@@ -151,7 +190,8 @@ def _torchrun(words: tuple[str, ...]) -> Shortened:
 
 def _demo(words: tuple[str, ...]) -> Shortened:
     arguments = words[2:] if "--opts" in words else (*words[2:], "--opts")
-    return Shortened(words[1], (*arguments, *_SHORT_DATA, *_smaller(list(arguments))))
+    smaller = [*_short_augmentation(list(arguments)), *_smaller(list(arguments))]
+    return Shortened(words[1], (*arguments, *_SHORT_DATA, *smaller))
 
 
 def _convert(words: tuple[str, ...]) -> Shortened:
@@ -166,6 +206,11 @@ def _as_it_is(words: tuple[str, ...]) -> Shortened:
 def _smaller(arguments: list[str]) -> list[str]:
     config = arguments[arguments.index("--config-file") + 1]
     return next((short for start, short in _SMALLER.items() if config.startswith(start)), [])
+
+
+def _short_augmentation(arguments: list[str]) -> list[str]:
+    config = arguments[arguments.index("--config-file") + 1]
+    return _MANY_SCALES if re.match(_AT_MANY_SCALES, config) else _ONE_SCALE
 
 
 _RULES: dict[str, Callable[[tuple[str, ...]], Shortened | None]] = {

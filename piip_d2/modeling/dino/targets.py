@@ -61,10 +61,14 @@ def join_targets(instances: Sequence[Instances]) -> Targets:
     """
     device = instances[0].gt_classes.device
     counts = tuple(len(x) for x in instances)
-    boxes = [x.gt_boxes.tensor.float() / _scale(x.image_size).to(device) for x in instances]
+    # Divided last, as in the released code: the other way round, boxes differ in their last bits.
+    boxes = [
+        to_center_and_size(x.gt_boxes.tensor.float()) / _scale(x.image_size).to(device)
+        for x in instances
+    ]
     return Targets(
         labels=torch.cat([x.gt_classes for x in instances]),
-        boxes=to_center_and_size(torch.cat(boxes)),
+        boxes=torch.cat(boxes),
         images=torch.repeat_interleave(
             torch.arange(len(counts)), torch.tensor(counts), output_size=sum(counts)
         ).to(device),

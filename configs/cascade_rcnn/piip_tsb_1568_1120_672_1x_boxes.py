@@ -1,0 +1,14 @@
+r"""PIIP-TSB 1568/1120/672, Cascade R-CNN, 12 epochs of COCO.
+
+Our own recipe: no result is published and none is measured here.
+As piip_tsb_1568_1120_672_1x, with its initial weights, but without masks.
+
+python train_net.py --config-file configs/cascade_rcnn/piip_tsb_1568_1120_672_1x_boxes.py \
+    --num-gpus 8
+"""
+
+from ..common.cascade_boxes_1x import data, dataloader, lr_multiplier, model, optimizer, train
+from ..common.models.branches import tsb
+from ..common.pyramid import set_pyramid
+
+set_pyramid(model, dataloader, tsb([1568, 1120, 672]))

@@ -1,0 +1,6 @@
+"""36 epochs of COCO for a Cascade R-CNN; no masks are loaded."""
+
+from .cascade_3x import data, dataloader, lr_multiplier, optimizer, train
+from .models.cascade_rcnn import model
+
+dataloader.train.mapper.use_instance_mask = False
