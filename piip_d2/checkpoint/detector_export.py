@@ -19,7 +19,9 @@ _OUR_BOX_STAGE = re.compile(r"roi_heads\.box_predictor\.(\d+)\.")
 
 
 def export_detector_state_dict(
-    state_dict: Mapping[str, Tensor], kind: str, backbone: Mapping[str, Any] | ReferenceLayout
+    state_dict: Mapping[str, Tensor],
+    kind: str,
+    backbone: Mapping[str, Any] | ReferenceLayout | None = None,
 ) -> dict[str, Tensor]:
     """Brings the weights of a detector under mmdetection 2's names.
 
@@ -27,7 +29,8 @@ def export_detector_state_dict(
         state_dict: Tensors under the names of a ``GeneralizedRCNN`` or a ``DINO`` with a PIIP
             backbone.
         kind: See :func:`convert_detector_state_dict`.
-        backbone: The reference's configuration of the backbone, or how it names its weights.
+        backbone: The reference's configuration of the backbone, or how it names its weights; None
+            for heads alone.
 
     Returns:
         The tensors under mmdetection's names, the backbone's as
@@ -36,9 +39,8 @@ def export_detector_state_dict(
 
     Raises:
         KeyError: If a name is unknown.
-        ValueError: If ``kind`` or the configuration is unknown.
+        ValueError: If ``kind`` or the configuration is unknown, or there is a backbone without one.
     """
-    layout = backbone if isinstance(backbone, ReferenceLayout) else read_layout(backbone)
     weights = {
         name.removeprefix(OUR_PREFIX): x
         for name, x in state_dict.items()
@@ -48,12 +50,26 @@ def export_detector_state_dict(
     has_ensemble = any(_OUR_MASK_STAGE.match(name) for name in heads)
     form = DetectorForm(kind, has_mask_ensemble=has_ensemble)
     last = last_stage(heads, _OUR_BOX_STAGE)
-    official = {PREFIX + name: x for name, x in export_names(weights, layout).items()}
+    official = _export_backbone(weights, backbone)
     for norm, part in zip(NORM_KINDS, _by_norms(heads), strict=True):
         official |= rename_keys(part, rules_of(turned(detector_pairs(form, norm, {}, last))))
     if kind == "cascade_mask_rcnn" and not has_ensemble:
         official |= _copied_mask_heads(official, last)
     return official
+
+
+def _export_backbone(
+    weights: Mapping[str, Tensor], backbone: Mapping[str, Any] | ReferenceLayout | None
+) -> dict[str, Tensor]:
+    if backbone is None:
+        if weights:
+            raise ValueError(
+                f"names of a backbone depend on its configuration, got none for {len(weights)} "
+                f"weights below {OUR_PREFIX!r}: give it, or leave these weights out"
+            )
+        return {}
+    layout = backbone if isinstance(backbone, ReferenceLayout) else read_layout(backbone)
+    return {PREFIX + name: x for name, x in export_names(weights, layout).items()}
 
 
 def _by_norms(heads: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

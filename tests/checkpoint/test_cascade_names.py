@@ -24,7 +24,6 @@ NAMES = {
     "roi_head.mask_head.1.upsample.bias": "roi_heads.mask_head.1.deconv.bias",
     "roi_head.mask_head.2.conv_logits.weight": "roi_heads.mask_head.2.predictor.weight",
 }
-BACKBONE = {"type": "vit_models"}
 
 
 @pytest.mark.parametrize(("official", "ours"), NAMES.items())
@@ -37,7 +36,7 @@ def test_batch_norms_and_group_norms_in_one_detector() -> None:
     weights = {name: torch.full((1,), float(n)) for n, name in enumerate(NAMES)}
     converted = convert_detector_state_dict(weights, "cascade_mask_rcnn")
     assert converted.keys() == set(NAMES.values())
-    back = export_detector_state_dict(converted, "cascade_mask_rcnn", BACKBONE)
+    back = export_detector_state_dict(converted, "cascade_mask_rcnn")
     assert back == weights
 
 
@@ -55,5 +54,5 @@ def test_every_stored_weight_there_and_back() -> None:
     weights = torch.load(FOLDER / "cascade_mask_rcnn_tiny.pt", weights_only=True)["state_dict"]
     converted = convert_detector_state_dict(weights, "cascade_mask_rcnn")
     assert len(converted) == len(weights)
-    back = export_detector_state_dict(converted, "cascade_mask_rcnn", BACKBONE)
+    back = export_detector_state_dict(converted, "cascade_mask_rcnn")
     assert set(back) == set(weights) and all(back[name] is x for name, x in weights.items())

@@ -152,9 +152,8 @@ def test_unknown_kind_is_refused() -> None:
 
 
 def test_heads_there_and_back(golden: dict[str, Any]) -> None:
-    config = {"type": "vit_models"}
     converted = convert_detector_state_dict(golden["state_dict"], "mask_rcnn")
-    back = export_detector_state_dict(converted, "mask_rcnn", config)
+    back = export_detector_state_dict(converted, "mask_rcnn")
     assert set(back) == set(golden["state_dict"])
     assert all(torch.equal(back[name], x) for name, x in golden["state_dict"].items())
 
@@ -166,9 +165,15 @@ def test_dino_there_and_back() -> None:
     # The head of the encoder is the last one, behind those of three layers of the decoder.
     last = "bbox_head.reg_branches.3.4.bias"
     assert converted["transformer.heads.3.bbox_embed.layers.2.bias"] is weights[last]
-    back = export_detector_state_dict(converted, "dino", {"type": "vit_models"})
+    back = export_detector_state_dict(converted, "dino")
     assert list(back) == list(weights)
     assert all(back[name] is x for name, x in weights.items())
+
+
+def test_a_backbone_needs_its_configuration_on_the_way_back() -> None:
+    weights = {"backbone.bottom_up.branches.0.pos_embed": torch.zeros(1)}
+    with pytest.raises(ValueError, match="got none for 1 weights"):
+        export_detector_state_dict(weights, "mask_rcnn")
 
 
 @pytest.mark.parametrize("norm", ["bn", "gn"])

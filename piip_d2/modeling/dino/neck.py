@@ -108,8 +108,8 @@ class ChannelMapper(Backbone):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Maps images (B, 3, H, W) to maps (B, out_channels, h, w) by name, finest first."""
         features = self.bottom_up(images)
-        with without_autocast(images.device):
-            inputs = [features[name] for name in self.in_features]
+        inputs = [features[name] for name in self.in_features]
+        with without_autocast(inputs[0].device):
             outputs = [conv(x) for conv, x in zip(self.convs, inputs, strict=True)]
             last = inputs[-1]
             for conv in self.extra_convs:

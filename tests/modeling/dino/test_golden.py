@@ -87,7 +87,7 @@ def test_gradients(model: DINO) -> None:
         for name, parameter in model.named_parameters()
         if parameter.grad is not None
     }
-    official = export_detector_state_dict(norms, "dino", {"type": "vit_models"})
+    official = export_detector_state_dict(norms, "dino")
     actual = {
         name.removeprefix(LAYER_PREFIX): x.item()
         for name, x in official.items()
