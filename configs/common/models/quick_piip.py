@@ -33,18 +33,18 @@ def quick_branch(img_size: int) -> DictConfig:
 
 
 def use_quick_piip(model: DictConfig, *, num_classes: int, pretrained_stems: bool = False) -> None:
-    """Puts the backbone into a Faster or Mask R-CNN and narrows the heads to its width.
+    """Puts the backbone into an R-CNN and narrows the heads to its width.
 
     Args:
-        model: Made by ``faster_rcnn.py`` or ``mask_rcnn.py``; changed in place.
+        model: Made by ``faster_rcnn.py``, ``mask_rcnn.py`` or their like of a cascade; changed in
+            place.
         num_classes: Number of classes.
         pretrained_stems: Whether every branch describes its patches by textures that ImageNet has
             taught, and keeps them; ``train.init_checkpoint`` has to name their weights.
     """
     model.backbone = backbone
     if pretrained_stems:
-        for branch in model.backbone.bottom_up.branches:
-            branch.patch_embed = L(TimmStem)(embed_dim="${..embed_dim}", stride=8, frozen=True)
+        use_pretrained_stems(model)
     rpn, heads = model.proposal_generator, model.roi_heads
     rpn.head.in_channels = CHANNELS
     rpn.batch_size_per_image = 128
@@ -52,9 +52,12 @@ def use_quick_piip(model: DictConfig, *, num_classes: int, pretrained_stems: boo
     rpn.post_nms_topk = [300, 200]
     heads.num_classes = num_classes
     heads.batch_size_per_image = 32
-    heads.box_head.input_shape.channels = CHANNELS
-    heads.box_head.fc_dims = [HIDDEN, HIDDEN]
-    heads.box_predictor.input_shape.channels = HIDDEN
+    # A cascade has one of each per stage.
+    for box_head in heads.box_heads if "box_heads" in heads else [heads.box_head]:
+        box_head.input_shape.channels = CHANNELS
+        box_head.fc_dims = [HIDDEN, HIDDEN]
+    for predictor in heads.box_predictors if "box_predictors" in heads else [heads.box_predictor]:
+        predictor.input_shape.channels = HIDDEN
     poolers = [heads.box_pooler]
     if "mask_head" in heads:
         heads.mask_head.input_shape.channels = CHANNELS
@@ -64,6 +67,16 @@ def use_quick_piip(model: DictConfig, *, num_classes: int, pretrained_stems: boo
         # Objects of a third of the image belong to stride 16, as they do at full size.
         pooler.canonical_box_size = IMAGE_SIZE // 3
         pooler.sampling_ratio = 2
+
+
+def use_pretrained_stems(model: DictConfig) -> None:
+    """Makes every branch describe its patches by the first stages of EfficientNet-Lite0, frozen.
+
+    Args:
+        model: Has the backbone already; changed in place.
+    """
+    for branch in model.backbone.bottom_up.branches:
+        branch.patch_embed = L(TimmStem)(embed_dim="${..embed_dim}", stride=8, frozen=True)
 
 
 def expect_many_small_objects(model: DictConfig) -> None:
