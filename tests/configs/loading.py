@@ -28,6 +28,7 @@ ALWAYS_BUILT = {
     "ablations/piip_tsb_1120_896_448_no_interaction",
     "ablations/piip_tsb_1120_896_448_regular_1",
     "ablations/piip_tsb_1568_1120_672_merge_tb",
+    "cascade_rcnn/piip_sbl_1568_1120_672_1x_4conv_as_mmdet",
     "cascade_rcnn/piip_sbl_1568_1120_672_1x_as_mmdet",
     "cascade_rcnn/piip_tsb_1568_1120_672_3x_ms_boxes",
     "dino/piip_lh6b_1536_1024_512_2x",

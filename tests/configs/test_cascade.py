@@ -18,6 +18,7 @@ from tests.conftest import TinyCoco
 RECIPES = [name for name in NAMES if name.startswith("cascade_rcnn/")]
 MASKS = "cascade_rcnn/piip_tsb_1568_1120_672_3x_ms"
 AS_MMDET = "cascade_rcnn/piip_sbl_1568_1120_672_1x_as_mmdet"
+ADAPTER = "cascade_rcnn/piip_sbl_1568_1120_672_1x_4conv_as_mmdet"
 each_recipe = pytest.mark.parametrize("name", RECIPES)
 
 ITERATIONS_PER_EPOCH = 7330
@@ -31,7 +32,7 @@ def test_all_recipes_are_there() -> None:
         for run in ("1x", "3x_ms")
         for kind in ("", "_boxes")
     }
-    assert set(RECIPES) == expected | {AS_MMDET}
+    assert set(RECIPES) == expected | {AS_MMDET, ADAPTER}
 
 
 @each_recipe
@@ -77,8 +78,9 @@ def test_heads_are_the_stock_ones(name: str) -> None:
     assert ours["proposal_generator"] == theirs["proposal_generator"]
 
 
-def test_as_mmdet() -> None:
-    model = load_once(AS_MMDET).model
+@pytest.mark.parametrize("name", [AS_MMDET, ADAPTER])
+def test_as_mmdet(name: str) -> None:
+    model = load_once(name).model
     rpn, heads = model.proposal_generator, model.roi_heads
     assert (list(rpn.post_nms_topk), rpn.smooth_l1_beta) == ([2000, 1000], pytest.approx(1 / 9))
     assert (heads.score_average, list(heads.stage_loss_weights)) == ("logits", [1, 0.5, 0.25])
@@ -93,10 +95,11 @@ def test_as_mmdet() -> None:
     # The learning rate, the data and the network are those of the plain recipe.
     other = load_once(AS_MMDET.removesuffix("_as_mmdet"))
     for part in ("train", "dataloader", "optimizer", "lr_multiplier"):
-        assert plain(load_once(AS_MMDET)[part]) == plain(other[part])
+        assert plain(load_once(name)[part]) == plain(other[part])
+    assert plain(model.backbone) == plain(other.model.backbone)
 
 
-@pytest.mark.parametrize("name", [MASKS, f"{MASKS}_boxes", AS_MMDET])
+@pytest.mark.parametrize("name", [MASKS, f"{MASKS}_boxes", AS_MMDET, ADAPTER])
 def test_data_of_ones_own_set_the_classes_of_every_head(name: str, tiny_coco: TinyCoco) -> None:
     cfg = load(name)
     cfg.data.train = cfg.data.val = tiny_coco.json_file
@@ -106,7 +109,9 @@ def test_data_of_ones_own_set_the_classes_of_every_head(name: str, tiny_coco: Ti
     assert heads.num_classes == 2
     assert [p.num_classes for p in heads.box_predictor] == [2] * 3
     assert [p.cls_score.out_features for p in heads.box_predictor] == [3] * 3
-    if name == AS_MMDET:
+    num_boxes = 2 if name == ADAPTER else 1
+    assert [p.bbox_pred.out_features for p in heads.box_predictor] == [4 * num_boxes] * 3
+    if name in (AS_MMDET, ADAPTER):
         assert [head.predictor.out_channels for head in heads.mask_head] == [2] * 3
     elif heads.mask_on:
         assert heads.mask_head.predictor.out_channels == 2
@@ -132,8 +137,9 @@ def test_overrides_of_heads_arrive() -> None:
 
 @pytest.mark.parametrize("norm", ["SyncBN", "BN"])
 def test_4conv1fc_survives_saving(norm: str, tmp_path: Path) -> None:
-    cfg = load(AS_MMDET)
-    common("models.cascade_4conv1fc").use_4conv1fc(cfg.model, norm=norm)
+    cfg = load(ADAPTER)
+    if norm != "SyncBN":
+        common("models.cascade_4conv1fc").use_4conv1fc(cfg.model, norm=norm)
     file = tmp_path / "config.yaml"
     LazyConfig.save(cfg, str(file))
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
@@ -145,5 +151,7 @@ def test_4conv1fc_survives_saving(norm: str, tmp_path: Path) -> None:
         assert [fc.out_features for fc in head.fcs] == [1024]
         assert norm.replace("BN", "Batch") in type(head.conv_norm_relus[0].norm).__name__
         assert predictor.bbox_pred.out_features == 4 * 80
+        assert predictor.box_reg_loss_type == "giou"
+        assert predictor.loss_weight == {"loss_box_reg": 10.0}
     rpn = instantiate_on_meta(OmegaConf.create(loaded.model.proposal_generator.head))
     assert len(rpn.conv) == 2

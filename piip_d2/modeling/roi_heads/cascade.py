@@ -8,21 +8,32 @@ from typing import Any, Literal, NamedTuple
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
-from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.roi_heads import (
     ROI_HEADS_REGISTRY,
     CascadeROIHeads,
-    FastRCNNOutputLayers,
-    ROIHeads,
     select_foreground_proposals,
 )
 from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference
-from detectron2.structures import Instances, pairwise_iou
+from detectron2.structures import Instances
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
+from piip_d2.modeling.roi_heads.cascade_yacs import (
+    as_for_all_classes,
+    make_predictors,
+    number_of_mask_heads,
+    options_of_cascade,
+)
 from piip_d2.modeling.roi_heads.mask_ensemble import MaskHeadEnsemble, join_mask_heads
+from piip_d2.modeling.roi_heads.stage_proposals import (
+    assign_masks,
+    check_classes,
+    draw_again,
+    is_ground_truth,
+    make_samplers,
+    range_of_classes,
+)
 
 _SCORE_AVERAGES = ("probs", "logits")
 
@@ -46,7 +57,8 @@ class ExtendedCascadeROIHeads(CascadeROIHeads):
     Args:
         proposal_matchers: One per stage, as for Detectron2's class.
         mask_head: One head, which learns from the proposals of the first stage; or one per stage,
-            which learns from those of its stage, and masks are the mean of all of them.
+            which learns from those of its stage, and masks are the mean of all of them. None for
+            no masks, whatever else there is for them.
         score_average: What is averaged over the stages to score boxes. mmdetection averages
             logits.
         stage_loss_weights: Factors of the losses of boxes and, with a mask head per stage, of
@@ -87,6 +99,8 @@ class ExtendedCascadeROIHeads(CascadeROIHeads):
             raise ValueError(
                 f"score_average must be one of {', '.join(_SCORE_AVERAGES)}, got {score_average!r}"
             )
+        if mask_head is None:
+            kwargs.update(mask_in_features=None, mask_pooler=None)
         super().__init__(
             proposal_matchers=proposal_matchers,
             mask_head=join_mask_heads(mask_head, num_stages),
@@ -97,38 +111,28 @@ class ExtendedCascadeROIHeads(CascadeROIHeads):
         self.scale_gradients = scale_gradients
         self.remove_ground_truth = remove_ground_truth
         self.resample_proposals = resample_proposals
-        # A plain list: they have no parameters, and nothing of them belongs in a checkpoint.
-        self._samplers = [self._make_sampler(matcher) for matcher in proposal_matchers]
+        # A plain list: nothing of them belongs in a checkpoint.
+        self._samplers = make_samplers(self, proposal_matchers)
+
+    def label_and_sample_proposals(
+        self, proposals: list[Instances], targets: list[Instances]
+    ) -> list[Instances]:
+        classes = range_of_classes(targets)
+        sampled = super().label_and_sample_proposals(proposals, targets)
+        # Detectron2 has waited for the GPU here, to count its samples: looking costs no time.
+        check_classes(classes, self.num_classes)
+        return sampled
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:
-        arguments = super().from_config(cfg, input_shape)
-        section = cfg.MODEL.ROI_BOX_CASCADE_HEAD
-        arguments.update(
-            score_average=section.get("SCORE_AVERAGE", "probs"),
-            stage_loss_weights=section.get("STAGE_LOSS_WEIGHTS") or None,
-            scale_gradients=section.get("SCALE_GRADIENTS", True),
-            remove_ground_truth=section.get("REMOVE_GROUND_TRUTH", False),
-            resample_proposals=section.get("RESAMPLE_PROPOSALS", False),
-        )
-        return arguments
+        return super().from_config(cfg, input_shape) | options_of_cascade(cfg)
 
     @classmethod
     def _init_box_head(cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:
         if cfg.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG:
             return super()._init_box_head(cfg, input_shape)
-        # Detectron2's function refuses boxes per class, so their predictors come afterwards.
-        agnostic = cfg.clone()
-        agnostic.defrost()
-        agnostic.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG = True
-        arguments = super()._init_box_head(agnostic, input_shape)
-        reg_weights = cfg.MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS
-        arguments["box_predictors"] = [
-            FastRCNNOutputLayers(
-                cfg, head.output_shape, box2box_transform=Box2BoxTransform(weights=weights)
-            )
-            for head, weights in zip(arguments["box_heads"], reg_weights, strict=True)
-        ]
+        arguments = super()._init_box_head(as_for_all_classes(cfg), input_shape)
+        arguments["box_predictors"] = make_predictors(cfg, arguments["box_heads"])
         return arguments
 
     @classmethod
@@ -136,7 +140,7 @@ class ExtendedCascadeROIHeads(CascadeROIHeads):
         arguments = super()._init_mask_head(cfg, input_shape)
         if arguments:
             heads = [arguments["mask_head"]]
-            while len(heads) < cfg.MODEL.ROI_BOX_CASCADE_HEAD.get("NUM_MASK_HEADS", 1):
+            while len(heads) < number_of_mask_heads(cfg):
                 heads.append(super()._init_mask_head(cfg, input_shape)["mask_head"])
             arguments["mask_head"] = heads
         return arguments
@@ -212,24 +216,17 @@ class ExtendedCascadeROIHeads(CascadeROIHeads):
         if not (self.training and self.remove_ground_truth):
             return boxes
         pairs = zip(boxes, stage.proposals, strict=True)
-        return [of_image[~_is_ground_truth(x, self.num_classes)] for of_image, x in pairs]
+        return [of_image[~is_ground_truth(x, self.num_classes)] for of_image, x in pairs]
 
     def _match_and_label_boxes(
         self, proposals: list[Instances], stage: int, targets: list[Instances]
     ) -> list[Instances]:
         if self.resample_proposals:
-            for of_image in proposals:
-                # The sampler wants them beside those of the objects, and never looks at them.
-                of_image.objectness_logits = of_image.proposal_boxes.tensor.new_zeros(len(of_image))
             with get_event_storage().name_scope(f"stage{stage}"):
-                return self._samplers[stage].label_and_sample_proposals(proposals, targets)
+                return draw_again(self._samplers[stage], proposals, targets)
         proposals = super()._match_and_label_boxes(proposals, stage, targets)
         if self._has_mask_ensemble:
-            for of_image, objects in zip(proposals, targets, strict=True):
-                if len(objects):
-                    quality = pairwise_iou(objects.gt_boxes, of_image.proposal_boxes)
-                    matches, _ = self.proposal_matchers[stage](quality)
-                    of_image.gt_masks = objects.gt_masks[matches]
+            assign_masks(self.proposal_matchers[stage], proposals, targets)
         return proposals
 
     def _mask_losses(
@@ -266,25 +263,6 @@ class ExtendedCascadeROIHeads(CascadeROIHeads):
         )
         return instances
 
-    def _make_sampler(self, matcher: Matcher) -> ROIHeads:
-        """Detectron2's sampling of proposals with the thresholds of another stage."""
-        return ROIHeads(
-            num_classes=self.num_classes,
-            batch_size_per_image=self.batch_size_per_image,
-            positive_fraction=self.positive_fraction,
-            proposal_matcher=matcher,
-            proposal_append_gt=self.proposal_append_gt,
-        )
-
     @property
     def _has_mask_ensemble(self) -> bool:
         return self.mask_on and isinstance(self.mask_head, MaskHeadEnsemble)
-
-
-def _is_ground_truth(proposals: Instances, num_classes: int) -> Tensor:
-    """Tells which proposals are the very box of the object that they are assigned to, (R,)."""
-    if not proposals.has("gt_boxes"):
-        return torch.zeros_like(proposals.gt_classes, dtype=torch.bool)
-    # Detectron2 adds objects to the proposals as copies: they are equal to the bit, if anything is.
-    is_same = (proposals.proposal_boxes.tensor == proposals.gt_boxes.tensor).all(dim=1)
-    return is_same & (proposals.gt_classes < num_classes)

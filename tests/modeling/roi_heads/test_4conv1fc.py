@@ -77,8 +77,10 @@ def test_detections(model: GeneralizedRCNN, weights: dict[str, Tensor]) -> None:
         )
         assert len(expected.scores) > 50 and len(expected.labels.unique()) > 4
         assert torch.equal(of_image.pred_classes, expected.labels)
-        torch.testing.assert_close(of_image.scores, expected.scores, atol=5e-6, rtol=0)
-        torch.testing.assert_close(of_image.pred_boxes.tensor, expected.boxes, atol=5e-4, rtol=0)
+        # Rounding: the plain program moves boxes in float64, and its norms divide by a root where
+        # the network multiplies. It makes 1.0e-6 of scores, 3.8e-5 pixels and 7.0e-6 of masks.
+        torch.testing.assert_close(of_image.scores, expected.scores, atol=2e-6, rtol=0)
+        torch.testing.assert_close(of_image.pred_boxes.tensor, expected.boxes, atol=1e-4, rtol=0)
         torch.testing.assert_close(of_image.pred_masks[:, 0], expected.masks, atol=1e-5, rtol=0)
 
 

@@ -1,4 +1,4 @@
-"""The cascade is Detectron2's unless it is told otherwise; what it may be told; how it is built."""
+"""The cascade is Detectron2's unless it is told otherwise; and what it may be told."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from detectron2.config import CfgNode, get_cfg, instantiate
-from detectron2.layers import ShapeSpec
-from detectron2.modeling import build_roi_heads
+from detectron2.config import LazyConfig, instantiate
 from detectron2.modeling.roi_heads import CascadeROIHeads
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from piip_d2.config import add_cascade_config
 from piip_d2.modeling import ExtendedCascadeROIHeads
 from piip_d2.modeling.roi_heads import MaskHeadEnsemble
 from piip_d2.modeling.roi_heads.mask_ensemble import join_mask_heads
@@ -28,7 +25,6 @@ from tests.modeling.roi_heads.tiny import (
     make_config,
     make_input,
     small_config,
-    use_4conv1fc,
     use_mmdet_behaviour,
 )
 
@@ -184,8 +180,6 @@ def test_wrong_number_of_mask_heads_is_refused() -> None:
     message = "mask_head must be one head or one for each of 3 stages, got 2"
     with pytest.raises(ValueError, match=message):
         instantiate(cfg.roi_heads)
-    with pytest.raises(ValueError, match="mask_heads must be 1 or 3, one per stage, got 2"):
-        use_mmdet_behaviour(small_config(), mask_heads=2)
 
 
 def test_a_list_of_one_mask_head_is_that_head() -> None:
@@ -215,61 +209,31 @@ def test_other_numbers_of_stages(num_stages: int) -> None:
     assert f"loss_cls_stage{num_stages - 1}" in losses and len(losses) == 2 * num_stages + 3
 
 
-class TestYacs:
-    """Detectron2's older configs."""
-
-    def build(self, change: Callable[[CfgNode], None]) -> ExtendedCascadeROIHeads:
-        cfg = get_cfg()
-        cfg.MODEL.ROI_HEADS.NAME = "ExtendedCascadeROIHeads"
-        cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p2", "p3"]
-        cfg.MODEL.ROI_HEADS.NUM_CLASSES = NUM_CLASSES
-        cfg.MODEL.ROI_BOX_HEAD.NAME = "FastRCNNConvFCHead"
-        cfg.MODEL.ROI_BOX_HEAD.NUM_FC, cfg.MODEL.ROI_BOX_HEAD.FC_DIM = 1, 8
-        cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 7
-        cfg.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG = True
-        cfg.MODEL.MASK_ON = True
-        cfg.MODEL.ROI_MASK_HEAD.CONV_DIM = 8
-        change(cfg)
-        shapes = {f"p{level}": ShapeSpec(channels=4, stride=2**level) for level in (2, 3)}
-        return build_roi_heads(cfg, shapes)
-
-    @pytest.mark.parametrize("change", [lambda cfg: None, add_cascade_config])
-    def test_without_change_is_detectron2(self, change: Callable[[CfgNode], None]) -> None:
-        heads = self.build(change)
-        assert (heads.score_average, heads.scale_gradients) == ("probs", True)
-        assert heads.stage_loss_weights == [1.0, 1.0, 1.0]
-        assert not heads.remove_ground_truth and not heads.resample_proposals
-        assert {p.bbox_pred.out_features for p in heads.box_predictor} == {4}
-        assert not isinstance(heads.mask_head, MaskHeadEnsemble)
-
-    def test_all_keys(self) -> None:
-        def change(cfg: CfgNode) -> None:
-            cfg.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG = False
-            add_cascade_config(cfg)
-            section = cfg.MODEL.ROI_BOX_CASCADE_HEAD
-            section.SCORE_AVERAGE = "logits"
-            section.STAGE_LOSS_WEIGHTS = [1.0, 0.5, 0.25]
-            section.SCALE_GRADIENTS = False
-            section.REMOVE_GROUND_TRUTH = section.RESAMPLE_PROPOSALS = True
-            section.NUM_MASK_HEADS = 3
-
-        heads = self.build(change)
-        assert (heads.score_average, heads.scale_gradients) == ("logits", False)
-        assert heads.stage_loss_weights == [1.0, 0.5, 0.25]
-        assert heads.remove_ground_truth and heads.resample_proposals
-        assert {p.bbox_pred.out_features for p in heads.box_predictor} == {4 * NUM_CLASSES}
-        assert [p.box2box_transform.weights[0] for p in heads.box_predictor] == [10, 20, 30]
-        first, last = heads.mask_head[0], heads.mask_head[2]
-        assert len(heads.mask_head) == 3
-        assert not torch.equal(first.predictor.weight, last.predictor.weight)
+@pytest.mark.parametrize("kind", ["default", "mmdet", "mmdet, one mask head"])
+def test_without_a_mask_head_it_is_a_cascade_of_boxes(kind: str) -> None:
+    cfg = OmegaConf.create({"model": make_config(kind)}, flags={"allow_objects": True})
+    cfg = LazyConfig.apply_overrides(cfg, ["model.roi_heads.mask_head=null"])
+    model = build(cfg.model)
+    assert not model.roi_heads.mask_on
+    assert not [name for name in model.state_dict() if "mask" in name]
+    grads = gradients_of(model, make_batch((3, 2)))
+    assert [name for name, grad in grads.items() if grad is None] == []
+    losses, _ = losses_of(model, make_batch((3, 2)))
+    assert len(losses) == 2 * 3 + 2 and not any("mask" in name for name in losses)
+    disturb(model)
+    found = detect(model)
+    assert len(found["scores"]) > 20 and "pred_masks" not in found
 
 
-def test_number_of_classes_stands_in_one_place() -> None:
-    cfg = small_config()
-    use_4conv1fc(cfg)
-    use_mmdet_behaviour(cfg)
-    cfg.roi_heads.num_classes = 4
-    heads = instantiate(cfg.roi_heads)
-    assert {p.cls_score.out_features for p in heads.box_predictor} == {5}
-    assert {p.bbox_pred.out_features for p in heads.box_predictor} == {16}
-    assert {head.predictor.out_channels for head in heads.mask_head} == {4}
+@pytest.mark.parametrize(
+    ("classes", "seen"), [([0, 9], "0 to 9"), ([NUM_CLASSES, 1], "1 to 7"), ([-1, 2], "-1 to 2")]
+)
+def test_class_out_of_range_is_refused(classes: list[int], seen: str) -> None:
+    batch = make_batch((0, 2))
+    batch[1]["instances"].gt_classes = torch.tensor(classes)
+    message = (
+        rf"gt_classes must be from 0 to num_classes - 1 \(6\), got {seen}; "
+        "set model.roi_heads.num_classes"
+    )
+    with pytest.raises(ValueError, match=message):
+        losses_of(build(small_config()), batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_roi_heads
@@ -45,6 +46,7 @@ def test_defaults_are_detectron2s(has_keys: bool) -> None:
     assert heads.score_average == "probs" and heads.scale_gradients
     assert heads.stage_loss_weights == [1.0] * 3
     assert not (heads.remove_ground_truth or heads.resample_proposals)
+    assert {x.bbox_pred.out_features for x in heads.box_predictor} == {4}
     assert not isinstance(heads.mask_head, nn.ModuleList)
 
 
@@ -62,7 +64,8 @@ def test_every_key_arrives() -> None:
     assert heads.score_average == "logits" and not heads.scale_gradients
     assert heads.stage_loss_weights == [1.0, 0.5, 0.25]
     assert heads.remove_ground_truth and heads.resample_proposals
-    assert len(heads.mask_head) == 3
+    first, _, last = heads.mask_head
+    assert not torch.equal(first.predictor.weight, last.predictor.weight)
     assert [x.bbox_pred.out_features for x in heads.box_predictor] == [12] * 3
     assert [x.box2box_transform.weights for x in heads.box_predictor] == [
         (10.0, 10.0, 5.0, 5.0),
