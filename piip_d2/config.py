@@ -48,7 +48,9 @@ def add_dino_config(cfg: CfgNode) -> None:
     """Adds ``MODEL.DINO`` to a configuration made by ``detectron2.config.get_cfg``.
 
     With ``MODEL.META_ARCHITECTURE`` set to ``"DINO"``, ``build_model(cfg)`` then builds the
-    detector on the backbone that the configuration names. It wants images in RGB.
+    detector on the backbone that the configuration names. ``INPUT.FORMAT`` may be either order of
+    colours, with ``MODEL.PIXEL_MEAN`` and ``MODEL.PIXEL_STD`` in the same; published weights are
+    for ``"RGB"``, which is not Detectron2's default.
     """
     dino = CfgNode()
     dino.NUM_CLASSES = 80
@@ -59,11 +61,19 @@ def add_dino_config(cfg: CfgNode) -> None:
     dino.NECK_BIAS = False
     dino.EMBED_DIM = 256
     dino.NUM_HEADS = 8
+    dino.NUM_POINTS = 4
     dino.FEEDFORWARD_DIM = 2048
     dino.NUM_ENCODER_LAYERS = 6
     dino.NUM_DECODER_LAYERS = 6
     dino.NUM_QUERIES = 900
-    dino.NUM_DENOISING_QUERIES = 100
+    dino.NUM_DENOISING_QUERIES = 100  # 0 trains without
+    dino.LABEL_NOISE = 0.5
+    dino.BOX_NOISE = 1.0
+    # Of the losses; the costs of the assignment keep theirs.
+    dino.CLASS_WEIGHT = 1.0
+    dino.BBOX_WEIGHT = 5.0
+    dino.GIOU_WEIGHT = 2.0
+    dino.TEST_SCORE_THRESH = 0.0
     # 10000 and -0.5 for weights of detrex.
     dino.POSITION_TEMPERATURE = 20.0
     dino.POSITION_OFFSET = 0.0

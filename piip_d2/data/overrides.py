@@ -20,13 +20,15 @@ logger = logging.getLogger(__name__)
 # Parts of a model whose num_classes are not those of the objects to detect.
 OTHER_CLASSES = ("backbone", "sem_seg_head")
 
+_WITHOUT_MASKS = (
+    "Take a config without masks (Faster R-CNN, DINO, or a Cascade R-CNN whose name ends in _boxes)"
+)
 _NO_MASKS_TO_TRAIN = (
-    "this config trains on masks, but no object of {json_file} has one. Take a config without "
-    "masks (Faster R-CNN)"
+    f"this config trains on masks, but no object of {{json_file}} has one. {_WITHOUT_MASKS}"
 )
 _NO_MASKS_TO_MEASURE = (
-    "this config is evaluated by its masks, but no object of {json_file} has one. Take a config "
-    "without masks (Faster R-CNN), or measure its boxes alone: dataloader.evaluator.tasks=[bbox]"
+    "this config is evaluated by its masks, but no object of {json_file} has one. "
+    f"{_WITHOUT_MASKS}, or measure its boxes alone: dataloader.evaluator.tasks=[bbox]"
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -40,16 +41,22 @@ def build_model(cfg: DictConfig) -> nn.Module:
 
 def enable_activation_checkpointing(model: nn.Module) -> int:
     """Sets ``use_act_checkpoint`` on every module that has it, and returns how many have."""
-    modules = [module for module in model.modules() if hasattr(module, _ACTIVATION_SWITCH)]
-    for module in modules:
-        setattr(module, _ACTIVATION_SWITCH, True)
-    if modules:
-        logger.info("Activations of %d modules are recomputed in the backward pass.", len(modules))
+    count = set_activation_checkpointing(model.modules(), True)
+    if count:
+        logger.info("Activations of %d modules are recomputed in the backward pass.", count)
     else:
         logger.warning(
             "train.activation_checkpointing is on, but no module of this model offers it."
         )
-    return len(modules)
+    return count
+
+
+def set_activation_checkpointing(modules: Iterable[nn.Module], is_on: bool) -> int:
+    """Sets ``use_act_checkpoint`` on those modules that have it, and returns how many have."""
+    switched = [module for module in modules if hasattr(module, _ACTIVATION_SWITCH)]
+    for module in switched:
+        setattr(module, _ACTIVATION_SWITCH, is_on)
+    return len(switched)
 
 
 def build_optimizer(cfg: DictConfig, model: nn.Module) -> torch.optim.Optimizer:

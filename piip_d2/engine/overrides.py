@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+
+# An interpolation that is nothing but another key, seen from its own place after dots.
+_ONE_KEY = re.compile(r"\$\{(?P<dots>\.*)(?P<key>[\w.]+)\}")
 
 
 def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
@@ -110,13 +114,44 @@ def _check_type(key: str, present: Any, value: Any, *, is_argument: bool) -> Non
 
 
 def _unknown_key_message(plain: Any, key: str) -> str:
-    known = list(_paths(plain))
+    known = list(dict.fromkeys(path for path in _paths(plain) if not path.endswith("_target_")))
     close = difflib.get_close_matches(key, known, n=3, cutoff=0.75)
     if not close:
         last = key.rpartition(".")[2]
         close = [path for path in known if path.rpartition(".")[2] == last][:3]
+    close = list(dict.fromkeys(_as_hint(path, _followed(plain, path)) for path in close))
     hint = f"did you mean {' or '.join(close)}?" if close else "the saved config.yaml lists all."
     return f"unknown config key {key!r}; {hint} (+{key}=… adds a new key)"
+
+
+def _as_hint(path: str, followed: str) -> str:
+    # Who sets a key that follows another parts the two.
+    if path.rpartition(".")[2] == followed.rpartition(".")[2]:
+        return followed
+    return f"{followed} (which {path} follows)"
+
+
+def _followed(plain: Any, path: str) -> str:
+    """The key whose value a key has by interpolation; itself if its value is written out."""
+    visited = [path]
+    while target := _pointed_at(plain, visited[-1]):
+        if target in visited:
+            return path
+        visited.append(target)
+    return visited[-1]
+
+
+def _pointed_at(plain: Any, path: str) -> str | None:
+    """The key that is all that a key's value names, if there is such a key."""
+    parts = path.split(".")
+    value = _node(plain, parts)
+    match = _ONE_KEY.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        return None
+    # One dot stands for the section of the key, another for the one around it.
+    dots = len(match["dots"])
+    target = [*(parts[:-dots] if dots else []), *match["key"].split(".")]
+    return None if _node(plain, target) is None else ".".join(target)
 
 
 def _paths(node: Any, prefix: str = "") -> Iterator[str]:

@@ -9,12 +9,13 @@ kernels overflow their offsets in 16 bit and which cannot be differentiated twic
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from piip_d2.ops.autocast import without_autocast
 
 
 def ms_deform_attn_reference(
@@ -24,6 +25,7 @@ def ms_deform_attn_reference(
     attention_weights: Tensor,
 ) -> Tensor:
     """See :func:`piip_d2.ops.ms_deform_attn`; arguments are taken as checked."""
+    # The matrix product is to have the precision of the compiled operators.
     with without_autocast(value.device):
         dtype = compute_dtype(value.dtype)
         locations = sampling_locations.to(dtype)
@@ -95,13 +97,6 @@ def unify_dtypes(value: Tensor, offsets: Tensor, logits: Tensor) -> tuple[Tensor
     if offsets.dtype == logits.dtype and offsets.dtype in (value.dtype, dtype):
         return offsets, logits
     return offsets.to(dtype), logits.to(dtype)
-
-
-def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """The matrix product of the reference is to have the precision of the compiled operators."""
-    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return contextlib.nullcontext()
 
 
 def _shift(points: Tensor, offsets: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:

@@ -6,20 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
-from piip_d2.analysis.activation_memory import (
-    PARTS,
-    WEIGHT_COPIES,
-    count_activations,
-    padded_size,
-    run_forward,
-    set_act_checkpoint,
-)
+from piip_d2.analysis.activation_memory import PARTS, count_activations
+from piip_d2.analysis.recomputation import set_act_checkpoint
+from piip_d2.analysis.storage_watch import WEIGHT_COPIES
+from piip_d2.analysis.training_forward import padded_size, run_forward
 from piip_d2.analysis.without_numbers import copy_without_numbers
-from piip_d2.modeling import DINO, ChannelMapper, build_piip
-from piip_d2.modeling.backbone import ViTBranch
-from tests.modeling.dino.tiny import build_small_model
+from piip_d2.modeling import DINO
+from tests.modeling.dino.tiny import build_small_model, build_small_pyramid
 
 SIZE = (128, 96)
 SWITCHED = ("branches", "interactions", "encoder", "decoder")
@@ -28,25 +22,6 @@ SWITCHED = ("branches", "interactions", "encoder", "decoder")
 @pytest.fixture
 def model() -> DINO:
     return build_small_pyramid()
-
-
-def build_small_pyramid() -> DINO:
-    torch.manual_seed(0)
-    detector = build_small_model()
-    branches = [
-        ViTBranch(img_size=size, embed_dim=width, depth=2, num_heads=2, window_size=3)
-        for size, width in ((128, 16), (64, 32))
-    ]
-    piip = build_piip(
-        branches,
-        num_interactions=2,
-        num_heads=2,
-        out_features=["res3", "res4", "res5"],
-        size_divisibility=64,
-        interaction_drop_path_rate=0.0,
-    )
-    detector.backbone = ChannelMapper(piip, ["res3", "res4", "res5"], 32, num_groups=8)
-    return detector
 
 
 def switch(model: DINO, *parts: str) -> None:
@@ -140,17 +115,6 @@ def test_model_is_left_as_it_was(model: DINO) -> None:
     assert all(not module._forward_hooks for module in model.modules())
 
 
-def test_padding() -> None:
-    class Backbone(nn.Module):
-        size_divisibility = 64
-
-    assert padded_size((65, 128), Backbone()) == (128, 128)
-    Backbone.size_divisibility = 0
-    assert padded_size((65, 128), Backbone()) == (65, 128)
-
-
 def test_wrong_arguments_are_refused(model: DINO) -> None:
     with pytest.raises(ValueError, match=r"must be positive, got \(0, 5\) and 1"):
         count_activations(model, (0, 5))
-    with pytest.raises(ValueError, match=r"parts to recompute must be of .*got \['neck'\]"):
-        set_act_checkpoint(model, {"neck": True})

@@ -19,6 +19,7 @@ from piip_d2.engine.build import (
     build_trainer,
     enable_activation_checkpointing,
     learning_rate_factor,
+    set_activation_checkpointing,
 )
 from tests.engine.runs import toy_config
 from tests.engine.toys import build_unseekable_loader
@@ -44,6 +45,13 @@ def test_model_without_activation_checkpointing(caplog: pytest.LogCaptureFixture
     with caplog.at_level(logging.WARNING):
         assert enable_activation_checkpointing(nn.Linear(1, 1)) == 0
     assert "no module of this model offers it" in caplog.text
+
+
+def test_activation_checkpointing_is_set_where_it_exists(tmp_path: Path) -> None:
+    model = build_model(toy_config(tmp_path))
+    for is_on in (True, False):
+        assert set_activation_checkpointing([model, nn.Linear(1, 1)], is_on) == 1
+        assert model.use_act_checkpoint is is_on
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -94,6 +95,41 @@ def test_mistake_is_told_and_changes_nothing(override: str, message: str) -> Non
     with pytest.raises(ValueError, match=message):
         apply_overrides(cfg, [override])
     assert cfg == _config()
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("model.denoising.num_clases", "model.num_classes?"),
+        ("model.transformer.num_clases", "model.num_classes or model.transformer?"),
+        (
+            "model.head.in_featurs",
+            "model.width (which model.head.in_features follows) or model.head.out_features or ",
+        ),
+        ("model.los", "model.loss?"),
+        ("model.round.heer", "model.round.here or model.round.there or model.round?"),
+        ("head.bias", "model.head.bias?"),
+    ],
+)
+def test_hint_names_the_key_that_others_follow_once(key: str, hint: str) -> None:
+    cfg = OmegaConf.create(
+        {
+            "model": {
+                "num_classes": 80,
+                "width": 4,
+                "head": L(nn.Linear)(in_features="${..width}", out_features=2),
+                "denoising": {"num_classes": "${..num_classes}"},
+                "transformer": {"num_classes": "${model.denoising.num_classes}"},
+                "loss": "${nothing.here}",
+                "round": {"here": "${.there}", "there": "${.here}"},
+            }
+        },
+        flags={"allow_objects": True},
+    )
+    with pytest.raises(
+        ValueError, match=re.escape(f"unknown config key {key!r}; did you mean {hint}")
+    ):
+        apply_overrides(cfg, [f"{key}=2"])
 
 
 def test_accepts_argument() -> None:

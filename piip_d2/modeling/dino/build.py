@@ -39,9 +39,9 @@ def build_dino_transformer(
         num_heads: Heads of every attention.
         num_points: Sampling points per head and level.
         feedforward_dim: Channels inside the MLPs of the layers.
-        num_encoder_layers: Layers of the encoder.
-        num_decoder_layers: Layers of the decoder.
-        num_queries: Objects that are looked for in an image.
+        num_encoder_layers: Layers of the encoder, 1 or more.
+        num_decoder_layers: Layers of the decoder, 1 or more.
+        num_queries: Objects that are looked for in an image, 1 or more.
         position_temperature: See :class:`SinePositionEncoding`. 20 for the networks released with
             PIIP and DINO, 10000 for detrex.
         position_offset: See there. 0, and -0.5 for detrex.
@@ -51,7 +51,15 @@ def build_dino_transformer(
 
     Returns:
         The transformer with random weights.
+
+    Raises:
+        ValueError: If a number of layers or queries is too small.
     """
+    if min(num_encoder_layers, num_decoder_layers) < 1:
+        raise ValueError(
+            "num_encoder_layers and num_decoder_layers must be 1 or more, got "
+            f"{num_encoder_layers} and {num_decoder_layers}; 6 is usual for both"
+        )
     widths = {"embed_dim": embed_dim, "num_heads": num_heads, "feedforward_dim": feedforward_dim}
     samples = {"num_levels": num_levels, "num_points": num_points}
     encoder_layers = [_encoder_layer(**widths, **samples) for _ in range(num_encoder_layers)]

@@ -6,6 +6,7 @@ restore those with a little noise, and to call those with more of it background.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -63,11 +64,14 @@ class ContrastiveDenoising(nn.Module):
     Args:
         num_classes: Kinds of objects.
         embed_dim: Channels of a query.
-        num_queries: How many there should be with a little noise; at least one group of them is
-            made, however many objects an image has.
-        label_noise: Twice the share of objects whose class is drawn anew.
-        box_noise: How far the corners of a box move at most, in halves of its sides. Those that
-            are to become background move between once and twice as far.
+        num_queries: How many there should be with a little noise, 1 or more; at least one group of
+            them is made, however many objects an image has.
+        label_noise: Twice the share of objects whose class is drawn anew, 0 to 2.
+        box_noise: How far the corners of a box move at most, in halves of its sides, 0 or more.
+            Those that are to become background move between once and twice as far.
+
+    Raises:
+        ValueError: If a number is out of its range.
     """
 
     def __init__(
@@ -79,6 +83,21 @@ class ContrastiveDenoising(nn.Module):
         box_noise: float = 1.0,
     ) -> None:
         super().__init__()
+        if num_queries < 1:
+            raise ValueError(
+                f"num_queries of denoising must be 1 or more, got {num_queries}; to train without "
+                "noisy queries, set model.denoising=null"
+            )
+        if not 0.0 <= label_noise <= 2.0:
+            raise ValueError(
+                "label_noise must be from 0 to 2, as it is twice the share of classes that are "
+                f"drawn anew, got {label_noise}; 0.5 is usual, and 0 keeps all classes"
+            )
+        if not 0.0 <= box_noise < math.inf:
+            raise ValueError(
+                f"box_noise must be a finite number from 0 on, got {box_noise}; 1.0 is usual, and "
+                "moves corners by half a side at most"
+            )
         self.num_queries = num_queries
         self.label_noise = label_noise
         self.box_noise = box_noise

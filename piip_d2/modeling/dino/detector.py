@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from piip_d2.modeling.dino.build import build_dino_transformer
 from piip_d2.modeling.dino.criterion import DINOCriterion
-from piip_d2.modeling.dino.denoising import ContrastiveDenoising
+from piip_d2.modeling.dino.denoising import ContrastiveDenoising, DenoisingQueries
 from piip_d2.modeling.dino.inference import select_detections
 from piip_d2.modeling.dino.matcher import HungarianMatcher
 from piip_d2.modeling.dino.neck import ChannelMapper
@@ -101,28 +101,19 @@ class DINO(nn.Module):
                 dino.NUM_LEVELS,
                 bias=dino.NECK_BIAS,
             ),
-            "transformer": build_dino_transformer(
-                num_classes=dino.NUM_CLASSES,
-                num_levels=dino.NUM_LEVELS,
-                embed_dim=dino.EMBED_DIM,
-                num_heads=dino.NUM_HEADS,
-                feedforward_dim=dino.FEEDFORWARD_DIM,
-                num_encoder_layers=dino.NUM_ENCODER_LAYERS,
-                num_decoder_layers=dino.NUM_DECODER_LAYERS,
-                num_queries=dino.NUM_QUERIES,
-                position_temperature=dino.POSITION_TEMPERATURE,
-                position_offset=dino.POSITION_OFFSET,
-                use_encoder_act_checkpoint=dino.USE_ENCODER_ACT_CHECKPOINT,
-                use_decoder_act_checkpoint=dino.USE_DECODER_ACT_CHECKPOINT,
+            "transformer": _transformer_from_config(dino),
+            "criterion": DINOCriterion(
+                HungarianMatcher(),
+                class_weight=dino.CLASS_WEIGHT,
+                bbox_weight=dino.BBOX_WEIGHT,
+                giou_weight=dino.GIOU_WEIGHT,
             ),
-            "criterion": DINOCriterion(HungarianMatcher()),
-            "denoising": ContrastiveDenoising(
-                dino.NUM_CLASSES, dino.EMBED_DIM, dino.NUM_DENOISING_QUERIES
-            ),
+            "denoising": _denoising_from_config(dino),
             "num_classes": dino.NUM_CLASSES,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "topk_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
+            "test_score_thresh": dino.TEST_SCORE_THRESH,
             "input_format": cfg.INPUT.FORMAT,
             "vis_period": cfg.VIS_PERIOD,
         }
@@ -132,7 +123,9 @@ class DINO(nn.Module):
         """Where the model is."""
         return self.pixel_mean.device
 
-    def forward(self, batched_inputs: Sequence[Mapping[str, Any]]) -> Any:
+    def forward(
+        self, batched_inputs: Sequence[Mapping[str, Any]]
+    ) -> dict[str, Tensor] | list[dict[str, Instances]]:
         """Trains on images, or detects their objects.
 
         Args:
@@ -159,7 +152,8 @@ class DINO(nn.Module):
         if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
             found = self._detect(output, images)[0]
             draw_training_picture(batched_inputs[0], found, self.input_format)
-        return self.criterion(output, targets.to(self.device), noisy)
+        losses: dict[str, Tensor] = self.criterion(output, targets.to(self.device), noisy)
+        return losses
 
     def preprocess_images(self, batched_inputs: Sequence[Mapping[str, Any]]) -> ImageList:
         """Normalises images, then pads them with zeros to one size."""
@@ -187,10 +181,13 @@ class DINO(nn.Module):
                 )
         return targets
 
-    def _run(self, images: ImageList, noisy: Any = None) -> TransformerOutput:
-        maps = self.backbone(images.tensor)
+    def _run(self, images: ImageList, noisy: DenoisingQueries | None = None) -> TransformerOutput:
+        maps = list(self.backbone(images.tensor).values())
         height, width = images.tensor.shape[-2:]
-        return self.transformer(list(maps.values()), images.image_sizes, (height, width), noisy)
+        output: TransformerOutput = self.transformer(
+            maps, images.image_sizes, (height, width), noisy
+        )
+        return output
 
     @torch.no_grad()
     def _detect(self, output: TransformerOutput, images: ImageList) -> list[Instances]:
@@ -207,4 +204,35 @@ def _at_size_of(one_input: Mapping[str, Any], found: Instances) -> Instances:
     height, width = found.image_size
     return detector_postprocess(
         found, one_input.get("height", height), one_input.get("width", width)
+    )
+
+
+def _transformer_from_config(dino: CfgNode) -> DINOTransformer:
+    return build_dino_transformer(
+        num_classes=dino.NUM_CLASSES,
+        num_levels=dino.NUM_LEVELS,
+        embed_dim=dino.EMBED_DIM,
+        num_heads=dino.NUM_HEADS,
+        num_points=dino.NUM_POINTS,
+        feedforward_dim=dino.FEEDFORWARD_DIM,
+        num_encoder_layers=dino.NUM_ENCODER_LAYERS,
+        num_decoder_layers=dino.NUM_DECODER_LAYERS,
+        num_queries=dino.NUM_QUERIES,
+        position_temperature=dino.POSITION_TEMPERATURE,
+        position_offset=dino.POSITION_OFFSET,
+        use_encoder_act_checkpoint=dino.USE_ENCODER_ACT_CHECKPOINT,
+        use_decoder_act_checkpoint=dino.USE_DECODER_ACT_CHECKPOINT,
+    )
+
+
+def _denoising_from_config(dino: CfgNode) -> ContrastiveDenoising | None:
+    # Detectron2's yacs has no null for a section.
+    if dino.NUM_DENOISING_QUERIES == 0:
+        return None
+    return ContrastiveDenoising(
+        dino.NUM_CLASSES,
+        dino.EMBED_DIM,
+        dino.NUM_DENOISING_QUERIES,
+        dino.LABEL_NOISE,
+        dino.BOX_NOISE,
     )

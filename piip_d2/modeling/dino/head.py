@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from piip_d2.modeling.dino.boxes import inverse_sigmoid
 from piip_d2.modeling.dino.mlp import MLP
-from piip_d2.ops.reference import without_autocast
+from piip_d2.ops.autocast import without_autocast
 
 # Sigmoid scores start here, so that the many negatives do not swamp the first losses
 # (https://arxiv.org/abs/1708.02002, section 3.3).

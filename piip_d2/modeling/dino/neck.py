@@ -9,7 +9,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone
 from torch import Tensor, nn
 
-from piip_d2.ops.reference import without_autocast
+from piip_d2.ops.autocast import without_autocast
 
 
 class ProjectedMap(nn.Module):

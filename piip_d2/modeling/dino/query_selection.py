@@ -41,11 +41,19 @@ class QuerySelection(nn.Module):
 
     Args:
         embed_dim: Channels of tokens and queries.
-        num_queries: How many tokens are selected.
+        num_queries: How many tokens are selected, 1 or more.
+
+    Raises:
+        ValueError: If none are.
     """
 
     def __init__(self, embed_dim: int, num_queries: int) -> None:
         super().__init__()
+        if num_queries < 1:
+            raise ValueError(
+                f"num_queries must be 1 or more, got {num_queries}; 900 is usual, and an image "
+                "should have fewer objects than that"
+            )
         self.enc_output = nn.Linear(embed_dim, embed_dim)
         self.enc_output_norm = nn.LayerNorm(embed_dim)
         self.query_embed = nn.Embedding(num_queries, embed_dim)

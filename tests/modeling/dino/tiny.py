@@ -12,7 +12,8 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
 from piip_d2.checkpoint import convert_detector_state_dict
-from piip_d2.modeling import DINO, ChannelMapper
+from piip_d2.modeling import DINO, ChannelMapper, build_piip
+from piip_d2.modeling.backbone import ViTBranch
 from piip_d2.modeling.dino import (
     ContrastiveDenoising,
     DenoisingQueries,
@@ -168,6 +169,26 @@ def build_small_model(
         pixel_std=[60.0] * 3,
         **options,
     )
+
+
+def build_small_pyramid() -> DINO:
+    """A detector on two small ViTs that interact."""
+    torch.manual_seed(0)
+    detector = build_small_model()
+    branches = [
+        ViTBranch(img_size=size, embed_dim=width, depth=2, num_heads=2, window_size=3)
+        for size, width in ((128, 16), (64, 32))
+    ]
+    piip = build_piip(
+        branches,
+        num_interactions=2,
+        num_heads=2,
+        out_features=["res3", "res4", "res5"],
+        size_divisibility=64,
+        interaction_drop_path_rate=0.0,
+    )
+    detector.backbone = ChannelMapper(piip, ["res3", "res4", "res5"], 32, num_groups=8)
+    return detector
 
 
 def golden_targets(*, last_is_empty: bool = False) -> Targets:
