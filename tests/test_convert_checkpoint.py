@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from tests.checkpoint.foreign_detectors import as_detrex
+from tests.checkpoint.detectors.foreign import as_detrex
 from tests.engine.runs import undone_process_state
 
 ROOT = Path(__file__).resolve().parent.parent
-CONFIG = str(ROOT / "tests" / "engine" / "official_config.py")
+CONFIG = str(ROOT / "tests" / "engine" / "conversion" / "official_config.py")
 
 
 @pytest.fixture(autouse=True)
@@ -99,7 +99,7 @@ def test_dino_of_another_program(
 ) -> None:
     from detectron2.config import LazyConfig, instantiate
 
-    config = str(ROOT / "tests" / "engine" / "resnet_dino_config.py")
+    config = str(ROOT / "tests" / "engine" / "conversion" / "resnet_dino_config.py")
     biased = "model.backbone.bias=True"
     model = instantiate(LazyConfig.apply_overrides(LazyConfig.load(config), [biased]).model)
     torch.save({"model": as_detrex(model.state_dict())}, tmp_path / "detrex.pth")

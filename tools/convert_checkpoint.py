@@ -15,9 +15,8 @@ from pathlib import Path
 
 from detectron2.utils.logger import setup_logger
 
-from piip_d2.checkpoint.detector_sources import SOURCES
-from piip_d2.engine.conversion import convert_checkpoint
-from piip_d2.engine.conversion_report import ConversionError
+from piip_d2.checkpoint.detectors.sources import SOURCES
+from piip_d2.engine.conversion import ConversionError, convert_checkpoint
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,8 +5,10 @@ from piip_d2.checkpoint.backbone_weights import (
     export_backbone_state_dict,
 )
 from piip_d2.checkpoint.branch_weights import load_branch_weights
-from piip_d2.checkpoint.detector_export import export_detector_state_dict
-from piip_d2.checkpoint.detector_names import convert_detector_state_dict
+from piip_d2.checkpoint.detectors import (
+    convert_detector_state_dict,
+    export_detector_state_dict,
+)
 from piip_d2.checkpoint.official import build_from_official
 
 __all__ = [

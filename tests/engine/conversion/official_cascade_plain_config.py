@@ -1,6 +1,6 @@
 """A whole configuration for a small cascade that computes as Detectron2's."""
 
-from ...configs.common.models.cascade_mask_rcnn import model as _released
+from ....configs.common.models.cascade_mask_rcnn import model as _released
 from .official_config import (  # noqa: F401
     dataloader,
     lr_multiplier,

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from piip_d2.checkpoint.backbone_names import is_never_used, rules_to_ours
 from piip_d2.checkpoint.backbone_weights import adapt_tensors
-from piip_d2.checkpoint.coco_rows import existing_classes
-from piip_d2.checkpoint.detector_form import MASK_STAGE, DetectorForm, detector_pairs, last_stage
-from piip_d2.checkpoint.detector_sources import SOURCES, recognize_source
-from piip_d2.checkpoint.dino_names import num_decoder_layers
-from piip_d2.checkpoint.plain_backbones import rename_plain_backbone
-from piip_d2.checkpoint.rcnn_names import NORM_KINDS
+from piip_d2.checkpoint.detectors.coco_rows import existing_classes
+from piip_d2.checkpoint.detectors.dino_names import num_decoder_layers
+from piip_d2.checkpoint.detectors.form import STAGE, DetectorForm, detector_pairs, last_stage
+from piip_d2.checkpoint.detectors.plain_backbones import rename_plain_backbone
+from piip_d2.checkpoint.detectors.rcnn_names import NORM_KINDS
+from piip_d2.checkpoint.detectors.sources import SOURCES, recognize_source
 from piip_d2.checkpoint.renaming import check_known, rename_known, rules_of
 
 OUR_PREFIX = "backbone.bottom_up."
@@ -24,6 +24,10 @@ OUR_PREFIX = "backbone.bottom_up."
 UNUSED = "stored by the authors' code, used by nothing"
 EARLIER_MASK_HEADS = "mask heads of earlier stages: the config's only one gets the last's weights"
 SECOND_NAMES = "second names of weights that are there"
+EMA_COPIES = (
+    "what mmdetection's EMAHook keeps beside the weights: these are the average then, and the "
+    "copies are what was trained"
+)
 
 _FIRST_HEAD = re.compile(r"transformer\.heads\.0\.(.*)").match
 
@@ -35,14 +39,28 @@ class RenamedDetector:
     Args:
         sources: The name in the file by ours.
         dropped: Why a name of the file has none of ours.
+        contradictory: Second names of weights by their first, whose values differ.
         unknown: Names of the file that fit no rule.
         foreign: Names of a backbone that fits no rule as a whole.
     """
 
     sources: dict[str, str] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
+    contradictory: dict[str, str] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
+
+    @property
+    def contradiction(self) -> str | None:
+        """A sentence on the weights that are stored twice with different values, if there are."""
+        if not self.contradictory:
+            return None
+        first, second = next(iter(self.contradictory.items()))
+        return (
+            f"{len(self.contradictory)} weights are stored twice with different values, such as "
+            f"{first} and {second}, which are names of the same; take those out of the file that "
+            "are not meant"
+        )
 
 
 def convert_detector_state_dict(
@@ -75,7 +93,8 @@ def convert_detector_state_dict(
 
     Raises:
         KeyError: If a name is unknown.
-        ValueError: If ``kind`` or ``source`` is unknown.
+        ValueError: If ``kind`` or ``source`` is unknown, or weights are stored twice with different
+            values.
     """
     source = source or recognize_source(state_dict) or "mmdet"
     form = DetectorForm(kind, source, has_mask_ensemble)
@@ -83,6 +102,8 @@ def convert_detector_state_dict(
     if renamed.foreign:
         form = replace(form, has_branches=False)
         renamed = rename_detector(state_dict, form)
+    if renamed.contradiction:
+        raise ValueError(renamed.contradiction)
     check_known(renamed.unknown)
     return take_weights(state_dict, renamed, form)
 
@@ -103,8 +124,8 @@ def rename_detector(state_dict: Mapping[str, Tensor], form: DetectorForm) -> Ren
     inside = {name: names.pop(name) for name in list(names) if name.startswith(source.backbone)}
     _rename_backbone(inside, source.backbone, form, renamed)
     if form.kind == "cascade_mask_rcnn" and not form.has_mask_ensemble:
-        last = last_stage(names, MASK_STAGE)
-        for name in [name for name in names if _is_earlier(name, last)]:
+        last = last_stage(names, STAGE)
+        for name in [name for name in names if _is_earlier_mask_head(name, last)]:
             renamed.dropped[names.pop(name)] = EARLIER_MASK_HEADS
     pairs = [pair for norm in NORM_KINDS for pair in detector_pairs(form, norm, state_dict)]
     heads, unknown = rename_known(names, rules_of(pairs))
@@ -138,9 +159,13 @@ def _first_names(
     state_dict: Mapping[str, Tensor], prefixes: tuple[str, ...], renamed: RenamedDetector
 ) -> dict[str, str]:
     """Names without what is stored twice; a weight that is only below the decoder is taken."""
+    copies = {f"ema_{name.replace('.', '_')}" for name in state_dict}
     names = {name: name for name in state_dict if not name.startswith(prefixes)}
     for name, x in state_dict.items():
-        if name in names:
+        if name in copies:
+            del names[name]
+            renamed.dropped[name] = EMA_COPIES
+        if name in names or name in copies:
             continue
         first = name.removeprefix("transformer.decoder.")
         if first not in state_dict:
@@ -148,7 +173,7 @@ def _first_names(
         elif _are_equal(x, state_dict[first]):
             renamed.dropped[name] = SECOND_NAMES
         else:
-            renamed.unknown.append(name)
+            renamed.contradictory[first] = name
     return names
 
 
@@ -173,8 +198,8 @@ def _rename_backbone(
     renamed.sources |= {OUR_PREFIX + name: theirs for name, theirs in backbone.items()}
 
 
-def _is_earlier(name: str, last: int) -> bool:
-    match = MASK_STAGE.match(name)
+def _is_earlier_mask_head(name: str, last: int) -> bool:
+    match = STAGE.match(name) if name.startswith("roi_head.mask_head.") else None
     return match is not None and int(match[1]) < last
 
 

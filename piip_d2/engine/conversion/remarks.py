@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from piip_d2.checkpoint.detector_form import DetectorForm
-from piip_d2.checkpoint.detector_sources import SOURCES, Source
+from piip_d2.checkpoint.detectors.form import DetectorForm
+from piip_d2.checkpoint.detectors.sources import SOURCES, Source
 from piip_d2.checkpoint.reference_config import pixel_statistics_in, resolutions_in
 
 # mmdetection has the standard deviations of the deltas, Detectron2 their rounded inverses.
@@ -64,9 +64,9 @@ def _of_positions(encoding: Any, source: Source) -> Iterator[tuple[str, str]]:
 
 
 def _of_cascade(heads: Any, form: DetectorForm) -> Iterator[tuple[str, str]]:
-    for stage, (predictor, wanted) in enumerate(
-        zip(heads.box_predictor, _CASCADE_WEIGHTS, strict=False)
-    ):
+    known = len(_CASCADE_WEIGHTS)
+    for stage, predictor in enumerate(heads.box_predictor[:known]):
+        wanted = _CASCADE_WEIGHTS[stage]
         weights = tuple(predictor.box2box_transform.weights)
         if not _are_close(weights, wanted):
             given = ",".join(f"{weight:.7g}" for weight in wanted)
@@ -76,6 +76,13 @@ def _of_cascade(heads: Any, form: DetectorForm) -> Iterator[tuple[str, str]]:
                 f"give model.roi_heads.box_predictors.{stage}.box2box_transform.weights=[{given}]; "
                 f"{_AS_MMDET}",
             )
+    if len(heads.box_predictor) > known:
+        yield (
+            f"mmdetection's weights of box deltas are known here for {known} stages, the config "
+            f"has {len(heads.box_predictor)}",
+            "compare the inverses of target_stds of the others' bbox_coder in their configuration "
+            "with model.roi_heads.box_predictors.*.box2box_transform.weights",
+        )
     if getattr(heads, "score_average", "probs") != "logits":
         yield (
             "mmdetection averages the logits of the stages, the config their probabilities",

@@ -8,14 +8,21 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from piip_d2.checkpoint.detector_sources import SOURCES
-from piip_d2.checkpoint.dino_names import dino_pairs
-from piip_d2.checkpoint.rcnn_names import box_pairs, mask_pairs, pyramid_pairs
+from piip_d2.checkpoint.detectors.dino_names import dino_pairs
+from piip_d2.checkpoint.detectors.rcnn_names import box_pairs, mask_pairs, pyramid_pairs
+from piip_d2.checkpoint.detectors.sources import SOURCES
 from piip_d2.checkpoint.renaming import Pair
 
-KINDS = ("faster_rcnn", "mask_rcnn", "cascade_rcnn", "cascade_mask_rcnn", "dino")
-MASK_STAGE = re.compile(r"roi_head\.mask_head\.(\d+)\.")
-"""mmdetection's names of the mask heads of a cascade."""
+# By whether it is a cascade, and whether it has masks.
+_RCNNS = {
+    (False, False): "faster_rcnn",
+    (False, True): "mask_rcnn",
+    (True, False): "cascade_rcnn",
+    (True, True): "cascade_mask_rcnn",
+}
+KINDS = (*_RCNNS.values(), "dino")
+STAGE = re.compile(r"roi_head\.(?:bbox|mask)_head\.(\d+)\.")
+"""mmdetection's names of the heads of a cascade."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +31,7 @@ class DetectorForm:
 
     Args:
         kind: One of :data:`KINDS`.
-        source: A key of :data:`piip_d2.checkpoint.detector_sources.SOURCES`.
+        source: A key of :data:`piip_d2.checkpoint.detectors.sources.SOURCES`.
         has_mask_ensemble: Whether our cascade has a mask head for every stage, as the others'.
         has_branches: Whether the backbone is one of PIIP's.
         num_classes: Kinds of objects of our detector.
@@ -51,6 +58,11 @@ class DetectorForm:
             )
 
 
+def rcnn_kind(*, is_cascade: bool, has_masks: bool) -> str:
+    """Names the kind of an R-CNN, one of :data:`KINDS`."""
+    return _RCNNS[is_cascade, has_masks]
+
+
 def detector_pairs(
     form: DetectorForm, norm: str, state_dict: Mapping[str, Tensor], last: int | None = None
 ) -> list[Pair]:
@@ -58,7 +70,7 @@ def detector_pairs(
 
     Args:
         form: Which detector, and whose names.
-        norm: One of :data:`piip_d2.checkpoint.rcnn_names.NORM_KINDS`.
+        norm: One of :data:`piip_d2.checkpoint.detectors.rcnn_names.NORM_KINDS`.
         state_dict: The weights under those names, as far as they are there.
         last: The number of the last stage of a cascade, where the weights do not tell.
 
@@ -73,7 +85,7 @@ def detector_pairs(
     elif form.kind == "cascade_mask_rcnn" and form.has_mask_ensemble:
         pairs += mask_pairs(norm, ".*", ".*")
     elif form.kind == "cascade_mask_rcnn":
-        stage = last_stage(state_dict, MASK_STAGE) if last is None else last
+        stage = last_stage(state_dict, STAGE) if last is None else last
         pairs += mask_pairs(norm, f".{stage}")
     return pairs
 

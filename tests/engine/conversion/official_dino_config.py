@@ -7,7 +7,7 @@ from tests.engine.toy_config import dataloader, lr_multiplier, optimizer, train 
 from tests.golden.cases import BackboneCase
 from tests.modeling.dino.tiny import load_golden
 
-from ...configs.common.models.dino import model
+from ....configs.common.models.dino import model
 
 _NAMES = {"real_size": "img_size", "init_scale": "init_values"}
 _SAME = ("embed_dim", "depth", "num_heads", "pretrain_img_size")

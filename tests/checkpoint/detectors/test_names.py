@@ -186,3 +186,17 @@ def test_heads_with_norms_there_and_back(norm: str) -> None:
     assert "backbone.fpn_output2.norm.weight" in converted
     back = export_detector_state_dict(converted, "mask_rcnn", {"type": "vit_models"})
     assert set(back) == set(names)
+
+
+def test_copies_of_a_moving_average_are_dropped() -> None:
+    weights = dict.fromkeys(["rpn_head.rpn_cls.bias", "roi_head.bbox_head.fc_cls.bias"], 1.0)
+    weights = {name: torch.tensor(x) for name, x in weights.items()}
+    copies = {f"ema_{name.replace('.', '_')}": 2 * x for name, x in weights.items()}
+    converted = convert_detector_state_dict({**copies, **weights}, "mask_rcnn")
+    assert list(converted.values()) == [1.0, 1.0]
+
+
+def test_names_like_those_of_a_moving_average_are_unknown() -> None:
+    weights = {name: torch.ones(1) for name in ("rpn_head.rpn_cls.bias", "ema_rpn_head_what")}
+    with pytest.raises(KeyError, match="ema_rpn_head_what"):
+        convert_detector_state_dict(weights, "mask_rcnn")

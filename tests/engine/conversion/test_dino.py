@@ -10,10 +10,13 @@ from detectron2.config import LazyConfig, instantiate
 from torch import Tensor
 
 from piip_d2.engine.checkpointer import AtomicCheckpointer
-from piip_d2.engine.conversion import build_without_memory, convert_checkpoint
-from piip_d2.engine.conversion_matching import match_weights
-from piip_d2.engine.conversion_report import ConversionError
-from tests.engine.dino_keys import dino_head_keys
+from piip_d2.engine.conversion import (
+    ConversionError,
+    build_without_memory,
+    convert_checkpoint,
+    match_weights,
+)
+from tests.engine.conversion.dino_keys import dino_head_keys
 from tests.golden.cases import BackboneCase
 from tests.modeling.dino.tiny import load_golden
 
@@ -118,7 +121,7 @@ def test_other_numbers_of_layers_are_told(tmp_path: Path, source: str) -> None:
 def test_upsampler_of_three_branches_is_dropped(weights: dict[str, Tensor]) -> None:
     unused = {"backbone.fpn1.0.weight": torch.ones(2), "backbone.fpn1.0.bias": torch.ones(2)}
     model = build_without_memory(LazyConfig.load(CONFIG))
-    _, report = match_weights({**weights, **unused}, model)
+    report = match_weights({**weights, **unused}, model).report
     assert report.is_complete and sorted(report.dropped) == sorted(unused)
 
 

@@ -16,17 +16,16 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from piip_d2._atomic_file import write_atomically
-from piip_d2.checkpoint.detector_sources import recognize_source
 from piip_d2.checkpoint.foreign_files import find_checkpoint, read_foreign_detector
 from piip_d2.checkpoint.reading import check_archive
 from piip_d2.data.overrides import apply_data_section
 from piip_d2.engine.checkpointer import CheckpointSaveError
 from piip_d2.engine.config import load_config
-from piip_d2.engine.conversion_export import export_checkpoint
-from piip_d2.engine.conversion_matching import form_of_model, match_weights
-from piip_d2.engine.conversion_reasons import explain
-from piip_d2.engine.conversion_remarks import find_remarks
-from piip_d2.engine.conversion_report import ConversionError, ConversionReport
+from piip_d2.engine.conversion.export import export_checkpoint
+from piip_d2.engine.conversion.matching import form_of_model, match_weights
+from piip_d2.engine.conversion.reasons import explain
+from piip_d2.engine.conversion.remarks import find_remarks
+from piip_d2.engine.conversion.report import ConversionError, ConversionReport
 from piip_d2.engine.metadata import describe_run
 
 _STATISTICS = ("pixel_mean", "pixel_std")
@@ -55,7 +54,7 @@ def convert_checkpoint(
         unsafe: Whether to run what a pickle says, see :func:`read_foreign_detector`.
         to_official: Whether to go from our form to that of PIIP's authors.
         names: Which program has named the weights, a key of
-            :data:`piip_d2.checkpoint.detector_sources.SOURCES`; told by the names if it is None.
+            :data:`piip_d2.checkpoint.detectors.sources.SOURCES`; told by the names if it is None.
 
     Returns:
         What became of every weight, and what in the config would give other numbers.
@@ -71,8 +70,8 @@ def convert_checkpoint(
     cfg = load_config(config, overrides)
     apply_data_section(cfg)
     model = build_without_memory(cfg)
-    form = form_of_model(model)
     if to_official:
+        form = form_of_model(model)
         converted, report = export_checkpoint(file, model, form)
         report.remarks = find_remarks(model, form, to_official=True)
         classes = describe_run(cfg, model, "")["class_names"]
@@ -105,13 +104,13 @@ def _import(
     file: Path, model: nn.Module, names: str | None, *, unsafe: bool
 ) -> tuple[dict[str, Tensor], ConversionReport]:
     foreign = read_foreign_detector(file, unsafe=unsafe)
-    form = form_of_model(model, names or recognize_source(foreign.weights) or "mmdet")
-    converted, report = match_weights(foreign.weights, model, form.source)
+    match = match_weights(foreign.weights, model, names)
+    report = match.report
     if not report.is_complete:
-        raise ConversionError(explain(foreign.weights, model, form, report), report)
+        raise ConversionError(explain(foreign.weights, model, match), report)
     check_archive(str(file))
-    report.remarks = find_remarks(model, form, config=foreign.config)
-    return _in_32_bits(converted, report), report
+    report.remarks = find_remarks(model, match.form, config=foreign.config)
+    return _in_32_bits(match.weights, report), report
 
 
 def _in_32_bits(weights: Mapping[str, Tensor], report: ConversionReport) -> dict[str, Tensor]:

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from piip_d2.checkpoint.detector_form import DetectorForm
-from piip_d2.checkpoint.detector_names import OUR_PREFIX, UNUSED, rename_detector, take_weights
-from piip_d2.checkpoint.detector_sources import recognize_source
-from piip_d2.engine.conversion_report import ConversionReport
+from piip_d2.checkpoint.detectors.coco_rows import has_class_rows
+from piip_d2.checkpoint.detectors.dino_names import OUR_LABELS
+from piip_d2.checkpoint.detectors.form import DetectorForm, rcnn_kind
+from piip_d2.checkpoint.detectors.names import (
+    OUR_PREFIX,
+    UNUSED,
+    RenamedDetector,
+    rename_detector,
+    take_weights,
+)
+from piip_d2.checkpoint.detectors.sources import recognize_source
+from piip_d2.engine.conversion.report import ConversionReport
 
-# By whether it is a cascade, and whether it has masks.
-_RCNNS = {
-    (False, False): "faster_rcnn",
-    (False, True): "mask_rcnn",
-    (True, False): "cascade_rcnn",
-    (True, True): "cascade_mask_rcnn",
-}
 _FINEST_MAP = f"{OUR_PREFIX}feature_maps.maps.res2."
-_LABELS = "denoising.label_enc."
 _BATCHES = ".num_batches_tracked"
 _NECK_BIAS = re.compile(r"backbone\.(extra_)?convs\.\d+\.conv\.bias$")
 
@@ -33,12 +34,34 @@ _CLASS_ROWS = "rows of numbers that COCO gives no class, or of no class at all"
 _TOKEN_ROWS = "rows of class tokens or later times, used by nothing"
 
 
+@dataclass
+class Match:
+    """Weights of another program beside one of our models.
+
+    Args:
+        form: Which detector was looked for, under whose names.
+        is_recognized: Whether any name is one of a program that is known.
+        renamed: What became of the names.
+        found: All tensors that have a name of ours, whatever the model has a place for.
+        weights: What the model has a place for, and what was put where the file has nothing.
+        report: What became of every weight.
+    """
+
+    form: DetectorForm
+    is_recognized: bool
+    renamed: RenamedDetector
+    found: dict[str, Tensor]
+    weights: dict[str, Tensor]
+    report: ConversionReport
+
+
 def form_of_model(model: nn.Module, source: str = "mmdet") -> DetectorForm:
     """Tells which detector a model is.
 
     Args:
         model: The model.
-        source: Whose names its weights have, see :class:`DetectorForm`.
+        source: Whose names its weights have, see :class:`DetectorForm`. Those of R-CNNs are the
+            same in both generations of mmdetection.
 
     Returns:
         What the tables of names need to know.
@@ -62,8 +85,8 @@ def form_of_model(model: nn.Module, source: str = "mmdet") -> DetectorForm:
         )
     is_cascade = isinstance(heads.box_predictor, nn.ModuleList)
     return DetectorForm(
-        _RCNNS[is_cascade, bool(heads.mask_on)],
-        source,
+        rcnn_kind(is_cascade=is_cascade, has_masks=bool(heads.mask_on)),
+        "mmdet" if source == "mmdet3" else source,
         has_mask_ensemble=isinstance(getattr(heads, "mask_head", None), nn.ModuleList),
         has_branches=has_branches,
         num_classes=heads.num_classes,
@@ -72,7 +95,7 @@ def form_of_model(model: nn.Module, source: str = "mmdet") -> DetectorForm:
 
 def match_weights(
     weights: Mapping[str, Tensor], model: nn.Module, source: str | None = None
-) -> tuple[dict[str, Tensor], ConversionReport]:
+) -> Match:
     """Gives the weights of another program our names and compares them with a model.
 
     Args:
@@ -81,23 +104,26 @@ def match_weights(
         source: See :class:`DetectorForm`; told by the names if it is None.
 
     Returns:
-        What has a place in the model, and the report.
+        What has a place in the model, and what became of everything.
 
     Raises:
         ValueError: If the model is of no kind that can be converted, or of another than the
             source's.
     """
-    form = form_of_model(model, source or recognize_source(weights) or "mmdet")
+    recognized = recognize_source(weights)
+    form = form_of_model(model, source or recognized or "mmdet")
     renamed = rename_detector(weights, form)
     wanted = model.state_dict()
     report = ConversionReport(
         dropped=dict(renamed.dropped),
         unexpected=list(renamed.unknown),
         foreign=list(renamed.foreign),
+        contradictory=list(renamed.contradictory.values()),
         missing=[name for name in wanted if name not in renamed.sources],
     )
-    converted = take_weights(weights, renamed, form)
-    for name in [name for name in converted if name not in wanted]:
+    found = take_weights(weights, renamed, form)
+    converted = dict(found)
+    for name in [name for name in found if name not in wanted]:
         del converted[name]
         reason = _needless(name, wanted)
         if reason:
@@ -110,16 +136,17 @@ def match_weights(
             continue
         report.matched.append(name)
         if tensor.numel() < weights[renamed.sources[name]].numel():
-            of_classes = ".class_embed." in name or name.startswith(_LABELS)
-            report.cut[renamed.sources[name]] = _CLASS_ROWS if of_classes else _TOKEN_ROWS
+            reason = _CLASS_ROWS if has_class_rows(name) else _TOKEN_ROWS
+            report.cut[renamed.sources[name]] = reason
     _set_apart_backbone(report, renamed.sources, wanted)
-    return converted | _zero_biases(report, wanted), report
+    converted |= _zero_biases(report, wanted)
+    return Match(form, recognized is not None, renamed, found, converted, report)
 
 
 def _needless(name: str, wanted: Mapping[str, Tensor]) -> str | None:
     if name.startswith(_FINEST_MAP) and not any(x.startswith(_FINEST_MAP) for x in wanted):
         return UNUSED
-    if name.startswith(_LABELS) and not any(x.startswith(_LABELS) for x in wanted):
+    if name.startswith(OUR_LABELS) and not any(x.startswith(OUR_LABELS) for x in wanted):
         return _NO_DENOISING
     return _NO_COUNTS if name.endswith(_BATCHES) else None
 

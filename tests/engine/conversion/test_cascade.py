@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,18 @@ from detectron2.config import LazyConfig, instantiate
 from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
+from piip_d2.checkpoint import export_detector_state_dict
+from piip_d2.checkpoint.network_layout import layout_of_network
+from piip_d2.configs import get_config
 from piip_d2.engine.checkpointer import AtomicCheckpointer
-from piip_d2.engine.conversion import convert_checkpoint
-from piip_d2.engine.conversion_report import ConversionError
+from piip_d2.engine.conversion import (
+    ConversionError,
+    build_without_memory,
+    convert_checkpoint,
+    match_weights,
+)
+from piip_d2.engine.conversion.matching import form_of_model
+from piip_d2.engine.conversion.remarks import find_remarks
 from tests.golden.cases import FOLDER, BackboneCase
 
 FOLDER_OF_CONFIGS = Path(__file__).parent
@@ -192,6 +202,11 @@ def test_convolutions_with_norms_and_boxes_per_class(
             "for all classes alike, but the config for every class: .*cls_agnostic_bbox_reg=True",
         ),
         (FOUR_CONVOLUTIONS, [], "1 convolutions in the RPN, but the config has 2"),
+        (
+            FOUR_CONVOLUTIONS,
+            ["model.proposal_generator.head.conv_dims=[-1]"],
+            "0 convolutions in a box head, but the config has 4",
+        ),
     ],
 )
 def test_other_heads_are_told(
@@ -200,3 +215,42 @@ def test_other_heads_are_told(
     with pytest.raises(ConversionError, match=message):
         convert_checkpoint(source, config, tmp_path / "ours.pth", overrides=overrides)
     assert not (tmp_path / "ours.pth").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "stage", "message"),
+    [
+        (AS_MMDET, 1, "these weights have 2 numbered mask heads, but the config has 3: "),
+        (PLAIN, 2, "have no mask head for the last stage, which is the config's only one"),
+    ],
+)
+def test_mask_heads_that_are_not_there(
+    tmp_path: Path, weights: dict[str, Tensor], config: str, stage: int, message: str
+) -> None:
+    head = f"roi_head.mask_head.{stage}."
+    others = {name: x for name, x in weights.items() if not name.startswith(head)}
+    torch.save(others, tmp_path / "official.pth")
+    with pytest.raises(ConversionError, match=message):
+        convert_checkpoint(str(tmp_path / "official.pth"), config, tmp_path / "ours.pth")
+
+
+def test_a_fourth_stage_is_remarked() -> None:
+    cfg = LazyConfig.load(AS_MMDET)
+    heads = cfg.model.roi_heads
+    for parts in ("box_heads", "box_predictors", "proposal_matchers", "mask_head"):
+        heads[parts].append(copy.deepcopy(heads[parts][2]))
+    heads.stage_loss_weights.append(0.125)
+    model = build_without_memory(cfg)
+    (remark,) = find_remarks(model, form_of_model(model))
+    assert remark.startswith("mmdetection's weights of box deltas are known here for 3 stages")
+    assert "the config has 4: compare" in remark
+
+
+@pytest.mark.parametrize("name", ["as_mmdet", "4conv_as_mmdet"])
+def test_nothing_is_remarked_of_configs_as_mmdetection(name: str) -> None:
+    model = build_without_memory(get_config(f"cascade_rcnn/piip_sbl_1568_1120_672_1x_{name}"))
+    layout = layout_of_network(model.backbone.bottom_up)
+    official = export_detector_state_dict(model.state_dict(), "cascade_mask_rcnn", layout)
+    match = match_weights(official, model)
+    assert sorted(match.report.matched) == sorted(model.state_dict())
+    assert not find_remarks(model, match.form)

@@ -11,9 +11,9 @@ from detectron2.modeling.backbone.resnet import BasicStem, ResNet
 from torch import Tensor
 
 from piip_d2.checkpoint import convert_detector_state_dict
-from piip_d2.checkpoint.detector_form import DetectorForm
-from piip_d2.checkpoint.detector_names import rename_detector, take_weights
-from piip_d2.checkpoint.detector_sources import recognize_source
+from piip_d2.checkpoint.detectors.form import DetectorForm
+from piip_d2.checkpoint.detectors.names import rename_detector, take_weights
+from piip_d2.checkpoint.detectors.sources import recognize_source
 from piip_d2.modeling import DINO, ChannelMapper
 from piip_d2.modeling.dino import (
     ContrastiveDenoising,
@@ -21,7 +21,7 @@ from piip_d2.modeling.dino import (
     HungarianMatcher,
     build_dino_transformer,
 )
-from tests.checkpoint.foreign_detectors import CATEGORY_IDS
+from tests.checkpoint.detectors.foreign import CATEGORY_IDS
 
 LAYERS, WIDTH, HIDDEN, QUERIES, SAMPLES = 2, 32, 48, 20, 8 * 4 * 4
 _ATTENTION = {
@@ -226,7 +226,10 @@ def test_second_names_must_be_of_the_same_weights() -> None:
     weights |= {"class_embed.1.bias": head, second.format(1): 2 * head}
     renamed = rename_detector(weights, form)
     assert list(renamed.dropped) == [second.format(0)]
-    assert renamed.unknown == [second.format(1)]
+    assert renamed.contradictory == {"class_embed.1.bias": second.format(1)}
+    message = r"stored twice with different values, such as class_embed\.1\.bias and transformer"
+    with pytest.raises(ValueError, match=message):
+        convert_detector_state_dict(weights, "dino", "detrex")
 
 
 @pytest.mark.parametrize(

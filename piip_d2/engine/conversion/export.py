@@ -9,11 +9,11 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from piip_d2.checkpoint import export_detector_state_dict
-from piip_d2.checkpoint.detector_form import DetectorForm
-from piip_d2.checkpoint.detector_names import EARLIER_MASK_HEADS, rename_detector
+from piip_d2.checkpoint.detectors.form import DetectorForm
+from piip_d2.checkpoint.detectors.names import EARLIER_MASK_HEADS, rename_detector
 from piip_d2.checkpoint.network_layout import layout_of_network
 from piip_d2.checkpoint.reading import read_checkpoint
-from piip_d2.engine.conversion_report import ConversionError, ConversionReport
+from piip_d2.engine.conversion.report import ConversionError, ConversionReport
 
 logger = logging.getLogger(__name__)
 

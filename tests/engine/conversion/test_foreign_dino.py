@@ -10,9 +10,8 @@ from detectron2.config import LazyConfig, instantiate
 from torch import Tensor, nn
 
 from piip_d2.engine.checkpointer import AtomicCheckpointer
-from piip_d2.engine.conversion import convert_checkpoint
-from piip_d2.engine.conversion_report import ConversionError
-from tests.checkpoint.foreign_detectors import WRITERS
+from piip_d2.engine.conversion import ConversionError, convert_checkpoint
+from tests.checkpoint.detectors.foreign import WRITERS
 
 CONFIG = str(Path(__file__).with_name("resnet_dino_config.py"))
 BIASED = "model.backbone.bias=True"
@@ -134,6 +133,20 @@ def test_other_sizes_are_told(tmp_path: Path, change: str, message: str) -> None
     file = save(tmp_path, "detrex", random_model([BIASED]))
     with pytest.raises(ConversionError, match=message):
         convert_checkpoint(file, CONFIG, tmp_path / "ours.pth", overrides=[BIASED, change])
+
+
+@pytest.mark.parametrize("source", ["authors", "detrex"])
+def test_second_names_with_other_values_are_told(tmp_path: Path, source: str) -> None:
+    file = save(tmp_path, source, random_model([BIASED], share_heads=True))
+    contents = torch.load(file, weights_only=True)
+    name = "transformer.decoder.bbox_embed.1.layers.0.bias"
+    contents["model"][name] = contents["model"][name] + 1
+    torch.save(contents, file)
+    message = f"stored twice with different values, such as .* and {name}, .* 1 contradictory"
+    with pytest.raises(ConversionError, match=message) as caught:
+        convert_checkpoint(file, CONFIG, tmp_path / "ours.pth", overrides=[BIASED])
+    assert not caught.value.report.unexpected
+    assert "transformer.decoder.bbox_embed.*" in str(caught.value.report)
 
 
 @pytest.mark.parametrize("config", ["resnet_dino_config.py", "official_dino_config.py"])

@@ -5,7 +5,7 @@ from detectron2.config import LazyCall as L
 from tests.engine.small_resnet import build_small_resnet
 from tests.engine.toy_config import dataloader, lr_multiplier, optimizer, train  # noqa: F401
 
-from ...configs.common.models.dino import model
+from ....configs.common.models.dino import model
 
 model.backbone.bottom_up = L(build_small_resnet)(stride_in_1x1=False)
 model.backbone.in_features = ["res3", "res4", "res5"]

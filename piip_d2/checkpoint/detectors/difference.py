@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from piip_d2.checkpoint.detector_form import DetectorForm
+from piip_d2.checkpoint.detectors.form import DetectorForm, rcnn_kind
 
 _KINDS = {
     "faster_rcnn": "a Faster R-CNN",
@@ -64,6 +64,11 @@ _COUNTED = (
         "convolutions in a mask head",
         "take a config whose mask heads have as many entries in conv_dims, and one more",
     ),
+    _Trait(
+        r"roi_heads\.mask_head\.(\d+)\.",
+        "numbered mask heads",
+        "a cascade has one for every stage in mmdetection, so look for a file that has them all",
+    ),
 )
 # Rows of a weight are counted.
 _ROWS = (
@@ -103,6 +108,7 @@ _PARTS = (
         "see conv_norm of the config's mask heads",
     ),
 )
+_MASK_HEAD = r"roi_heads\.mask_head\."
 _SCORES = re.compile(r"roi_heads\.box_predictor\.(0\.)?cls_score\.bias")
 _DELTAS = re.compile(r"roi_heads\.box_predictor\.(0\.)?bbox_pred\.bias")
 
@@ -121,15 +127,7 @@ def kind_difference(names: Iterable[str], form: DetectorForm) -> str | None:
     if any(name.startswith("roi_head.") for name in names):
         is_cascade = any(name.startswith("roi_head.bbox_head.0.") for name in names)
         has_masks = any(name.startswith("roi_head.mask_head.") for name in names)
-        plain, cascade = (
-            ("mask_rcnn", "cascade_mask_rcnn")
-            if has_masks
-            else (
-                "faster_rcnn",
-                "cascade_rcnn",
-            )
-        )
-        kind = cascade if is_cascade else plain
+        kind = rcnn_kind(is_cascade=is_cascade, has_masks=has_masks)
     elif any(re.match(r"(bbox_head\.)?(transformer|encoder|decoder)\.", name) for name in names):
         kind = "dino"
     else:
@@ -152,6 +150,11 @@ def head_difference(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor])
     Returns:
         A sentence with the way out, or None if no such thing is known.
     """
+    if _count(_MASK_HEAD, wanted) and not _count(_MASK_HEAD, weights):
+        return (
+            "these weights have no mask head for the last stage, which is the config's only one: "
+            "look for a file that has them all"
+        )
     for trait in _COUNTED:
         given, own = (_count(trait.pattern, names) for names in (weights, wanted))
         if given != own:

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from piip_d2.checkpoint.renaming import Pair
 
+OUR_LABELS = "denoising.label_enc"
+"""Our name of the vectors that stand for the classes of noisy queries."""
+
 _Layers = dict[str, tuple[Pair, ...]]
 
 # mmdetection 2 has lists of parts of a layer: attentions, norms and feed-forward networks in the
@@ -74,7 +77,7 @@ def dino_pairs(source: str, weights: Mapping[str, Tensor] | None = None) -> list
     """Names of all of a DINO but its backbone.
 
     Args:
-        source: A key of :data:`piip_d2.checkpoint.detector_sources.SOURCES`.
+        source: A key of :data:`piip_d2.checkpoint.detectors.sources.SOURCES`.
         weights: The weights; needed for those of DINO's authors, which count neck and heads in
             another way.
 
@@ -158,7 +161,7 @@ _PLAIN_NAMES: tuple[Pair, ...] = (
     ("transformer.enc_output_norm", f"{_SELECTION}.enc_output_norm"),
     ("class_embed.*", "transformer.heads.*.class_embed"),
     ("bbox_embed.*", "transformer.heads.*.bbox_embed"),
-    ("label_enc", "denoising.label_enc"),
+    ("label_enc", OUR_LABELS),
 )
 _MMDET = "bbox_head.transformer."
 _TABLES: dict[str, tuple[Pair, ...]] = {
@@ -173,7 +176,7 @@ _TABLES: dict[str, tuple[Pair, ...]] = {
             for name in ("enc_output", "enc_output_norm", "query_embed")
         ),
         *_mmdet_heads(),
-        ("bbox_head.label_embedding", "denoising.label_enc"),
+        ("bbox_head.label_embedding", OUR_LABELS),
     ),
     "mmdet3": (
         *_neck("gn"),
@@ -184,7 +187,7 @@ _TABLES: dict[str, tuple[Pair, ...]] = {
         ("memory_trans_norm", f"{_SELECTION}.enc_output_norm"),
         ("query_embedding", f"{_SELECTION}.query_embed"),
         *_mmdet_heads(),
-        ("dn_query_generator.label_embedding", "denoising.label_enc"),
+        ("dn_query_generator.label_embedding", OUR_LABELS),
     ),
     "detrex": (
         *_neck("norm"),

@@ -50,6 +50,13 @@ def test_the_last_of_the_mask_heads_is_the_only_one() -> None:
         convert_detector_state_dict(weights, "cascade_rcnn")
 
 
+def test_an_earlier_mask_head_does_not_become_the_only_one() -> None:
+    weights = {f"roi_head.mask_head.{n}.upsample.bias": torch.tensor(n) for n in range(2)}
+    weights["roi_head.bbox_head.2.fc_cls.bias"] = torch.tensor(9)
+    converted = convert_detector_state_dict(weights, "cascade_mask_rcnn", has_mask_ensemble=False)
+    assert list(converted) == ["roi_heads.box_predictor.2.cls_score.bias"]
+
+
 def test_every_stored_weight_there_and_back() -> None:
     weights = torch.load(FOLDER / "cascade_mask_rcnn_tiny.pt", weights_only=True)["state_dict"]
     converted = convert_detector_state_dict(weights, "cascade_mask_rcnn")

@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from piip_d2.checkpoint.backbone_weights import PREFIX, ReferenceLayout, export_names, read_layout
-from piip_d2.checkpoint.detector_form import DetectorForm, detector_pairs, last_stage
-from piip_d2.checkpoint.detector_names import OUR_PREFIX
-from piip_d2.checkpoint.rcnn_names import NORM_KINDS
+from piip_d2.checkpoint.detectors.form import DetectorForm, detector_pairs, last_stage
+from piip_d2.checkpoint.detectors.names import OUR_PREFIX
+from piip_d2.checkpoint.detectors.rcnn_names import NORM_KINDS
 from piip_d2.checkpoint.renaming import rename_keys, rules_of, turned
 
 _OUR_MASK_STAGE = re.compile(r"roi_heads\.mask_head\.\d+\.")

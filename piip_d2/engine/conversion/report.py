@@ -22,6 +22,7 @@ class ConversionReport:
         missing: Weights of the model that the file does not have.
         unexpected: Weights of the file that the model has no place for.
         foreign: Weights of the file that are of another backbone as a whole.
+        contradictory: Second names in the file whose weights differ from those of the first.
         misshapen: Weights of the model with the shape in the file and the wanted one.
         raised: How many weights were raised to 32 bits, by what they were.
         remarks: Sentences on what in the config would give other numbers than the source's.
@@ -34,6 +35,7 @@ class ConversionReport:
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
+    contradictory: list[str] = field(default_factory=list)
     misshapen: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
     raised: dict[str, int] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
@@ -41,7 +43,8 @@ class ConversionReport:
     @property
     def is_complete(self) -> bool:
         """Whether all of the model is there, and nothing else."""
-        return not (self.missing or self.unexpected or self.foreign or self.misshapen)
+        misfits = (self.missing, self.unexpected, self.foreign, self.contradictory, self.misshapen)
+        return not any(misfits)
 
     @property
     def counts(self) -> str:
@@ -50,6 +53,7 @@ class ConversionReport:
             "missing": self.missing,
             "unexpected": self.unexpected,
             **({"of another backbone": self.foreign} if self.foreign else {}),
+            **({"contradictory": self.contradictory} if self.contradictory else {}),
             "of another shape": self.misshapen,
         }
         return ", ".join(f"{len(names)} {words}" for words, names in counts.items())
@@ -64,6 +68,8 @@ class ConversionReport:
         ]
         if self.foreign:
             lines += _section("other network", self.foreign, "a backbone that is not the config's")
+        if self.contradictory:
+            lines += _section("contradictory", self.contradictory, "other values than by the first")
         for title, reasons in (("cut", self.cut), ("added", self.added)):
             lines += _sections(title, reasons) if reasons else []
         lines += [
