@@ -13,6 +13,7 @@ from detectron2.structures import ImageList, Instances
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
+from piip_d2.modeling.class_range import check_classes, range_of_classes
 from piip_d2.modeling.dino.build import build_dino_transformer
 from piip_d2.modeling.dino.criterion import DINOCriterion
 from piip_d2.modeling.dino.denoising import ContrastiveDenoising, DenoisingQueries
@@ -172,13 +173,8 @@ class DINO(nn.Module):
             )
         targets = join_targets([x["instances"] for x in batched_inputs])
         # On a GPU, to look would be to wait for it; mappers leave objects on the host.
-        if targets.labels.device.type == "cpu" and len(targets.labels):
-            lowest, highest = targets.labels.aminmax()
-            if lowest < 0 or highest >= self.num_classes:
-                raise ValueError(
-                    f"gt_classes must be from 0 to num_classes - 1 ({self.num_classes - 1}), got "
-                    f"{int(lowest)} to {int(highest)}; set model.num_classes"
-                )
+        if targets.labels.device.type == "cpu":
+            check_classes(range_of_classes(targets.labels), self.num_classes, "model.num_classes")
         return targets
 
     def _run(self, images: ImageList, noisy: DenoisingQueries | None = None) -> TransformerOutput:

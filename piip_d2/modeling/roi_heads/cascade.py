@@ -19,6 +19,7 @@ from detectron2.structures import Instances
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
+from piip_d2.modeling.class_range import check_classes, range_of_classes
 from piip_d2.modeling.roi_heads.cascade_yacs import (
     as_for_all_classes,
     make_predictors,
@@ -28,11 +29,9 @@ from piip_d2.modeling.roi_heads.cascade_yacs import (
 from piip_d2.modeling.roi_heads.mask_ensemble import MaskHeadEnsemble, join_mask_heads
 from piip_d2.modeling.roi_heads.stage_proposals import (
     assign_masks,
-    check_classes,
     draw_again,
     is_ground_truth,
     make_samplers,
-    range_of_classes,
 )
 
 _SCORE_AVERAGES = ("probs", "logits")
@@ -117,10 +116,10 @@ class ExtendedCascadeROIHeads(CascadeROIHeads):
     def label_and_sample_proposals(
         self, proposals: list[Instances], targets: list[Instances]
     ) -> list[Instances]:
-        classes = range_of_classes(targets)
+        classes = range_of_classes(torch.cat([x.gt_classes for x in targets]))
         sampled = super().label_and_sample_proposals(proposals, targets)
         # Detectron2 has waited for the GPU here, to count its samples: looking costs no time.
-        check_classes(classes, self.num_classes)
+        check_classes(classes, self.num_classes, "model.roi_heads.num_classes")
         return sampled
 
     @classmethod

@@ -76,39 +76,3 @@ def is_ground_truth(proposals: Instances, num_classes: int) -> Tensor:
     # Detectron2 adds objects to the proposals as copies: they are equal to the bit, if anything is.
     is_same = (proposals.proposal_boxes.tensor == proposals.gt_boxes.tensor).all(dim=1)
     return is_same & (proposals.gt_classes < num_classes)
-
-
-def range_of_classes(targets: Sequence[Instances]) -> Tensor | None:
-    """Finds the lowest and the highest class of all objects.
-
-    Args:
-        targets: Objects of each image.
-
-    Returns:
-        Both on the host, (2,); None without objects. On a GPU they may still be on their way:
-        they are there when the host has next waited for this stream.
-    """
-    classes = torch.cat([objects.gt_classes for objects in targets])
-    if not len(classes):
-        return None
-    return torch.stack(classes.aminmax()).to("cpu", non_blocking=True)
-
-
-def check_classes(found: Tensor | None, num_classes: int) -> None:
-    """Refuses classes that a detector does not have.
-
-    Args:
-        found: What ``range_of_classes`` has given; the host must have waited for it.
-        num_classes: How many there are.
-
-    Raises:
-        ValueError: If a class is out of range.
-    """
-    if found is None:
-        return
-    lowest, highest = found.tolist()
-    if lowest < 0 or highest >= num_classes:
-        raise ValueError(
-            f"gt_classes must be from 0 to num_classes - 1 ({num_classes - 1}), got {lowest} to "
-            f"{highest}; set model.roi_heads.num_classes"
-        )
