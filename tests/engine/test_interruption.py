@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,14 @@ from piip_d2.engine import interruption
 from piip_d2.engine.interruption import Interruption, TrainingInterrupted
 from tests.engine.runs import metric_lines, run_toy, start_toy
 from tests.engine.toys import ToyDetector, ToyEvaluator
+
+
+@pytest.fixture(autouse=True)
+def usual_handler() -> Iterator[None]:
+    # A shell lets what it runs in the background ignore this signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
