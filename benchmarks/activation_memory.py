@@ -23,9 +23,10 @@ from detectron2.config import instantiate
 
 import piip_d2
 from piip_d2.analysis.activation_memory import count_activations
+from piip_d2.analysis.padding import padded_size
 from piip_d2.analysis.recomputation import set_act_checkpoint
 from piip_d2.analysis.storage_watch import WEIGHT_COPIES
-from piip_d2.analysis.training_forward import padded_size, run_forward
+from piip_d2.analysis.training_forward import run_forward
 from piip_d2.analysis.without_numbers import without_numbers
 from piip_d2.configs import get_config
 from piip_d2.modeling import DINO

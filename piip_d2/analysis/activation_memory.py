@@ -21,8 +21,9 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from piip_d2.analysis.padding import padded_size
 from piip_d2.analysis.storage_watch import OTHER, WEIGHT_COPIES, StorageWatch
-from piip_d2.analysis.training_forward import padded_size, run_forward
+from piip_d2.analysis.training_forward import run_forward
 from piip_d2.modeling import DINO
 from piip_d2.modeling.backbone import PIIPNetwork
 

@@ -23,6 +23,7 @@ from piip_d2.analysis.operators import (
     operator_flops,
     sampling_flops,
 )
+from piip_d2.analysis.padding import padded_size
 from piip_d2.analysis.report import CostReport, PartCost
 from piip_d2.analysis.structure import check_resolutions, describe_branch, num_params
 from piip_d2.analysis.without_numbers import copy_without_numbers
@@ -67,7 +68,7 @@ def count_actual(
         for branch, side in zip(branches[::-1], resolutions, strict=True):
             branch.img_size = side
     sides = tuple(branch.img_size for branch in branches[::-1])
-    size = _padded_size(image_size or (sides[0], sides[0]), backbone)
+    size = padded_size(image_size or (sides[0], sides[0]), backbone)
     counter = _OperatorCounter()
     _watch_network(counter, network)
     _replace_layers(counter, model)
@@ -198,14 +199,6 @@ def _parts(counter: _OperatorCounter, model: nn.Module, network: PIIPNetwork) ->
         for name, count in params.items()
         if count or counter.flops.get(name)
     ]
-
-
-def _padded_size(size: tuple[int, int], backbone: nn.Module) -> tuple[int, int]:
-    if min(size) < 1:
-        raise ValueError(f"image_size must be a height and a width in pixels, got {size}")
-    multiple = max(cast(int, getattr(backbone, "size_divisibility", 1)), 1)
-    height, width = (-(-side // multiple) * multiple for side in size)
-    return height, width
 
 
 # Layers that are counted from their sizes and not run: without numbers, sampling is gathering, and

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -36,10 +34,3 @@ def run_forward(model: DINO, images: Tensor, image_size: tuple[int, int]) -> Tra
     padded, sizes = (images.shape[2], images.shape[3]), [image_size] * len(images)
     output: TransformerOutput = model.transformer(maps, sizes, padded, noisy)
     return output
-
-
-def padded_size(image_size: tuple[int, int], backbone: Any) -> tuple[int, int]:
-    """Height and width that an image is padded to, as ``backbone.size_divisibility`` asks for."""
-    multiple = max(backbone.size_divisibility, 1)
-    height, width = (-(-side // multiple) * multiple for side in image_size)
-    return height, width

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from piip_d2.analysis.activation_memory import PARTS, count_activations
+from piip_d2.analysis.padding import padded_size
 from piip_d2.analysis.recomputation import set_act_checkpoint
 from piip_d2.analysis.storage_watch import WEIGHT_COPIES
-from piip_d2.analysis.training_forward import padded_size, run_forward
+from piip_d2.analysis.training_forward import run_forward
 from piip_d2.analysis.without_numbers import copy_without_numbers
 from piip_d2.modeling import DINO
 from tests.modeling.dino.tiny import build_small_model, build_small_pyramid

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from piip_d2.analysis.training_forward import padded_size, run_forward
+from piip_d2.analysis.padding import padded_size
+from piip_d2.analysis.training_forward import run_forward
 from tests.modeling.dino.tiny import build_small_model
 
 

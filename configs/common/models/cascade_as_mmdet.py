@@ -6,13 +6,10 @@ import copy
 
 from omegaconf import DictConfig, ListConfig
 
+from piip_d2.checkpoint.detectors.sources import MMDET_DEVIATIONS
 from piip_d2.modeling.roi_heads import BoundedBox2BoxTransform
 
 from .cascade_stages import heads_of_cascade
-
-# Standard deviations of the deltas of each stage. Detectron2 has their inverses, and rounds those
-# of the third to 30 and 15.
-_DEVIATIONS = ((0.1, 0.1, 0.2, 0.2), (0.05, 0.05, 0.1, 0.1), (0.033, 0.033, 0.067, 0.067))
 
 
 def use_mmdet_behaviour(model: DictConfig, *, mask_heads: int | None = None) -> None:
@@ -48,7 +45,7 @@ def use_mmdet_behaviour(model: DictConfig, *, mask_heads: int | None = None) -> 
     heads.resample_proposals = True
     for predictor in heads.box_predictors:
         predictor.smooth_l1_beta = 1.0
-    for predictor, deviations in zip(heads.box_predictors, _DEVIATIONS, strict=False):
+    for predictor, deviations in zip(heads.box_predictors, MMDET_DEVIATIONS, strict=False):
         predictor.box2box_transform.weights = [1 / x for x in deviations]
     if heads.get("mask_head") is not None:
         heads.mask_head = _copies(heads.mask_head, mask_heads)

@@ -8,14 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from piip_d2.checkpoint.detectors.form import DetectorForm
-from piip_d2.checkpoint.detectors.sources import SOURCES, Source
+from piip_d2.checkpoint.detectors.sources import MMDET_DEVIATIONS, SOURCES, Source
 from piip_d2.checkpoint.reference_config import pixel_statistics_in, resolutions_in
 
-# mmdetection has the standard deviations of the deltas, Detectron2 their rounded inverses.
-_CASCADE_WEIGHTS = tuple(
-    tuple(1.0 / deviation for deviation in (place, place, size, size))
-    for place, size in ((0.1, 0.2), (0.05, 0.1), (0.033, 0.067))
-)
 _AS_MMDET = "use_mmdet_behaviour of configs/common/models/cascade_as_mmdet.py does this and more"
 _TOLERANCE = 1e-3
 
@@ -64,9 +59,9 @@ def _of_positions(encoding: Any, source: Source) -> Iterator[tuple[str, str]]:
 
 
 def _of_cascade(heads: Any, form: DetectorForm) -> Iterator[tuple[str, str]]:
-    known = len(_CASCADE_WEIGHTS)
+    known = len(MMDET_DEVIATIONS)
     for stage, predictor in enumerate(heads.box_predictor[:known]):
-        wanted = _CASCADE_WEIGHTS[stage]
+        wanted = tuple(1.0 / deviation for deviation in MMDET_DEVIATIONS[stage])
         weights = tuple(predictor.box2box_transform.weights)
         if not _are_close(weights, wanted):
             given = ",".join(f"{weight:.7g}" for weight in wanted)

@@ -24,7 +24,8 @@ from piip_d2.engine.conversion import (
 )
 from piip_d2.engine.conversion.matching import form_of_model
 from piip_d2.engine.conversion.remarks import find_remarks
-from tests.golden.cases import FOLDER, BackboneCase
+from tests.engine.conversion.official_weights import official_weights
+from tests.golden.cases import FOLDER
 
 FOLDER_OF_CONFIGS = Path(__file__).parent
 AS_MMDET, PLAIN, FOUR_CONVOLUTIONS, MASK_RCNN = (
@@ -33,11 +34,7 @@ AS_MMDET, PLAIN, FOUR_CONVOLUTIONS, MASK_RCNN = (
 )
 CASE = "tsb3_window_global"
 
-
-@pytest.fixture(autouse=True)
-def _no_random_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    # All are loaded, and on tensors without content they cost most of the time.
-    monkeypatch.setattr("timm.layers.weight_init._trunc_normal_", lambda tensor, *_: tensor)
+pytestmark = pytest.mark.usefixtures("no_random_weights")
 
 
 @pytest.fixture(scope="module")
@@ -48,15 +45,7 @@ def golden() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def weights(golden: dict[str, Any]) -> dict[str, Tensor]:
     """A detector as mmdetection saves it: a small backbone with fitting heads."""
-    backbone = BackboneCase(CASE).weights
-    width = backbone["merge_branch1.0.weight"].shape[0]
-    heads = {
-        name: x.repeat(1, width // x.shape[1], 1, 1)
-        if name.startswith("neck.lateral_convs") and x.dim() == 4
-        else x
-        for name, x in golden["state_dict"].items()
-    }
-    return {**{f"backbone.{name}": x for name, x in backbone.items()}, **heads}
+    return official_weights(CASE, golden["state_dict"], "neck.lateral_convs")
 
 
 @pytest.fixture

@@ -18,16 +18,13 @@ from piip_d2.engine.conversion import (
     convert_checkpoint,
     match_weights,
 )
+from tests.engine.conversion.official_weights import official_weights
 from tests.golden.cases import FOLDER, BackboneCase
 
 CONFIG = str(Path(__file__).with_name("official_config.py"))
 CASE = "tsb3_window_global"
 
-
-@pytest.fixture(autouse=True)
-def _no_random_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    # All are loaded, and on tensors without content they cost most of the time.
-    monkeypatch.setattr("timm.layers.weight_init._trunc_normal_", lambda tensor, *_: tensor)
+pytestmark = pytest.mark.usefixtures("no_random_weights")
 
 
 @pytest.fixture(scope="module")
@@ -38,15 +35,7 @@ def heads() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def weights(heads: dict[str, Any]) -> dict[str, Tensor]:
     """A detector as the authors' code saves it: a small backbone with fitting heads."""
-    backbone = BackboneCase(CASE).weights
-    width = backbone["merge_branch1.0.weight"].shape[0]
-    fitting = {
-        name: x.repeat(1, width // x.shape[1], 1, 1)
-        if name.startswith("neck.lateral_convs") and x.dim() == 4
-        else x
-        for name, x in heads["state_dict"].items()
-    }
-    return {**{f"backbone.{name}": x for name, x in backbone.items()}, **fitting}
+    return official_weights(CASE, heads["state_dict"], "neck.lateral_convs")
 
 
 def save(folder: Path, contents: Any, name: str = "official.pth") -> str:

@@ -17,6 +17,7 @@ from piip_d2.engine.conversion import (
     match_weights,
 )
 from tests.engine.conversion.dino_keys import dino_head_keys
+from tests.engine.conversion.official_weights import official_weights
 from tests.golden.cases import BackboneCase
 from tests.modeling.dino.tiny import load_golden
 
@@ -28,15 +29,7 @@ CASE = "two_branch_dino"
 @pytest.fixture(scope="module")
 def weights() -> dict[str, Tensor]:
     """A detector as the authors' code saves it: a small backbone with fitting heads."""
-    backbone = BackboneCase(CASE).weights
-    width = backbone["merge_branch1.0.weight"].shape[0]
-    heads = {
-        name: x.repeat(1, width // x.shape[1], 1, 1)
-        if name.startswith("neck.") and x.dim() == 4
-        else x
-        for name, x in load_golden()["state_dict"].items()
-    }
-    return {**{f"backbone.{name}": x for name, x in backbone.items()}, **heads}
+    return official_weights(CASE, load_golden()["state_dict"], "neck.")
 
 
 @pytest.fixture

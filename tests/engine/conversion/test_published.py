@@ -18,6 +18,8 @@ from tests.engine.conversion.dino_keys import dino_head_keys
 from tests.golden.cases import FOLDER
 from tests.golden.published import published_keys
 
+pytestmark = pytest.mark.usefixtures("no_random_weights")
+
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 
 
@@ -38,12 +40,6 @@ FIRST = (
 def _as_parameter(published: Published) -> object:
     marks = [] if published.name.endswith(FIRST) else [pytest.mark.slow]
     return pytest.param(published, id=published.name, marks=marks)
-
-
-@pytest.fixture(autouse=True)
-def _no_random_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Tensors without content need none, and they cost most of the time.
-    monkeypatch.setattr("timm.layers.weight_init._trunc_normal_", lambda tensor, *_: tensor)
 
 
 def published_weights(published: Published, model: nn.Module) -> dict[str, Tensor]:
