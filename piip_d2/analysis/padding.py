@@ -6,11 +6,14 @@ from typing import Any
 
 
 def padded_size(image_size: tuple[int, int], backbone: Any) -> tuple[int, int]:
-    """Height and width that an image is padded to, as ``backbone.size_divisibility`` asks for.
+    """Finds the size that an image is padded to.
 
     Args:
         image_size: Height and width of the image in pixels.
         backbone: What takes images; without ``size_divisibility`` nothing is padded.
+
+    Returns:
+        Height and width, as ``backbone.size_divisibility`` asks for.
 
     Raises:
         ValueError: If the size is not positive.
