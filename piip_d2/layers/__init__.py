@@ -8,6 +8,8 @@ branch and an interaction, and ``(B, C, H, W)`` everywhere else.
 
 from piip_d2.layers.conv_ffn import ConvFFN
 from piip_d2.layers.cross_attention import CrossAttention, DeformableCrossAttention
+from piip_d2.layers.linear import Linear
+from piip_d2.layers.mlp import Mlp
 from piip_d2.layers.ms_deform_attn import MSDeformAttn
 from piip_d2.layers.reference_points import make_reference_points
 from piip_d2.layers.relative_position_attention import RelativePositionAttention
@@ -18,7 +20,9 @@ __all__ = [
     "ConvFFN",
     "CrossAttention",
     "DeformableCrossAttention",
+    "Linear",
     "MSDeformAttn",
+    "Mlp",
     "RMSNorm",
     "RelativePositionAttention",
     "WindowAttention",

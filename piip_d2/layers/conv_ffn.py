@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from piip_d2.layers.linear import Linear
+
 
 class ConvFFN(nn.Module):
     """Linear, 3x3 depth-wise convolution, GELU, linear; on a map.
@@ -18,10 +20,10 @@ class ConvFFN(nn.Module):
 
     def __init__(self, embed_dim: int, hidden_dim: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(embed_dim, hidden_dim)
+        self.fc1 = Linear(embed_dim, hidden_dim)
         self.dwconv = nn.Conv2d(hidden_dim, hidden_dim, 3, padding=1, groups=hidden_dim)
         self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden_dim, embed_dim)
+        self.fc2 = Linear(hidden_dim, embed_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, H, W, C) to (B, H, W, C)."""

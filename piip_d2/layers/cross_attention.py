@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from piip_d2.layers.linear import Linear
 from piip_d2.layers.ms_deform_attn import MSDeformAttn
+from piip_d2.ops import attention
 
 
 class DeformableCrossAttention(nn.Module):
@@ -54,16 +55,16 @@ class CrossAttention(nn.Module):
             )
         kv_dim = embed_dim if kv_dim is None else kv_dim
         self.num_heads = num_heads
-        self.q_proj = nn.Linear(embed_dim, embed_dim, bias=False)
-        self.k_proj = nn.Linear(kv_dim, embed_dim, bias=False)
-        self.v_proj = nn.Linear(kv_dim, embed_dim, bias=False)
-        self.proj = nn.Linear(embed_dim, embed_dim)
+        self.q_proj = Linear(embed_dim, embed_dim, bias=False)
+        self.k_proj = Linear(kv_dim, embed_dim, bias=False)
+        self.v_proj = Linear(kv_dim, embed_dim, bias=False)
+        self.proj = Linear(embed_dim, embed_dim)
 
     def forward(self, query: Tensor, feature: Tensor) -> Tensor:
         """Maps a query (B, H, W, C) and a feature (B, H', W', C') to (B, H, W, C)."""
         grid = query.shape[1:3]
         query, feature = query.flatten(1, 2), feature.flatten(1, 2)
-        output = F.scaled_dot_product_attention(
+        output = attention(
             self._split_heads(self.q_proj(query)),
             self._split_heads(self.k_proj(feature)),
             self._split_heads(self.v_proj(feature)),

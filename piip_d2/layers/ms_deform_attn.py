@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from piip_d2.layers.linear import Linear
 from piip_d2.ops import ms_deform_attn_fused
 
 
@@ -55,10 +56,10 @@ class MSDeformAttn(nn.Module):
         self.num_levels = num_levels
         self.num_points = num_points
         samples = num_heads * num_levels * num_points
-        self.sampling_offsets = nn.Linear(embed_dim, samples * 2)
-        self.attention_weights = nn.Linear(embed_dim, samples)
-        self.value_proj = nn.Linear(embed_dim if kv_dim is None else kv_dim, value_dim)
-        self.output_proj = nn.Linear(value_dim, embed_dim)
+        self.sampling_offsets = Linear(embed_dim, samples * 2)
+        self.attention_weights = Linear(embed_dim, samples)
+        self.value_proj = Linear(embed_dim if kv_dim is None else kv_dim, value_dim)
+        self.output_proj = Linear(value_dim, embed_dim)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from piip_d2.layers.window_attention import WindowAttention
+from piip_d2.ops import linear
 
 
 class RelativePositionAttention(WindowAttention):
@@ -62,7 +62,7 @@ class RelativePositionAttention(WindowAttention):
         if self.q_bias is None or self.v_bias is None:
             return self.qkv(x)
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
-        return F.linear(x, self.qkv.weight, bias)
+        return linear(x, self.qkv.weight, bias)
 
     def _logit_bias(self) -> Tensor:
         """The bias (1, M, N, N) between all N cells of a window.

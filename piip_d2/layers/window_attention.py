@@ -8,6 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from piip_d2.layers.linear import Linear
+from piip_d2.ops import attention
+
 WINDOW_PADDINGS = ("before_qkv", "after_qkv")
 
 
@@ -60,10 +63,10 @@ class WindowAttention(nn.Module):
         self.num_heads = num_heads
         self.window_size = window_size
         self.window_padding = window_padding
-        self.qkv = nn.Linear(embed_dim, 3 * embed_dim, bias=qkv_bias)
+        self.qkv = Linear(embed_dim, 3 * embed_dim, bias=qkv_bias)
         self.q_norm = None if qk_norm is None else qk_norm(embed_dim)
         self.k_norm = None if qk_norm is None else qk_norm(embed_dim)
-        self.proj = nn.Linear(embed_dim, embed_dim)
+        self.proj = Linear(embed_dim, embed_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, H, W, C) to (B, H, W, C)."""
@@ -99,9 +102,7 @@ class WindowAttention(nn.Module):
         head_dim = channels // (3 * self.num_heads)
         qkv = qkv.reshape(count, height * width, 3, self.num_heads, head_dim)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        bias = self._logit_bias()
-        bias = None if bias is None else bias.to(query.dtype)
-        x = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        x = attention(query, key, value, self._logit_bias())
         return x.transpose(1, 2).reshape(count, height, width, channels // 3)
 
 
@@ -109,7 +110,8 @@ def _fill_up(x: Tensor, window_size: int) -> Tensor:
     """Zero-fills (B, H, W, C) on the right and at the bottom to whole windows."""
     fill_bottom = -x.shape[1] % window_size
     fill_right = -x.shape[2] % window_size
-    if fill_bottom == 0 and fill_right == 0:
+    # A compiled graph is to hold for all sizes, and drops a filling of nothing by itself.
+    if not torch.compiler.is_compiling() and fill_bottom == 0 and fill_right == 0:
         return x
     return F.pad(x, (0, 0, 0, fill_right, 0, fill_bottom))
 

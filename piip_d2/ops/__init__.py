@@ -3,11 +3,21 @@
 from piip_d2.ops._extension import has_extension
 from piip_d2.ops._registration import register_kernels
 from piip_d2.ops._transforms import register_transforms
+from piip_d2.ops.attention import attention
 from piip_d2.ops.decompositions import decompositions
 from piip_d2.ops.fused import ms_deform_attn_fused
+from piip_d2.ops.linear import linear, linear_gelu
 from piip_d2.ops.ms_deform_attn import ms_deform_attn
 
-__all__ = ["decompositions", "has_extension", "ms_deform_attn", "ms_deform_attn_fused"]
+__all__ = [
+    "attention",
+    "decompositions",
+    "has_extension",
+    "linear",
+    "linear_gelu",
+    "ms_deform_attn",
+    "ms_deform_attn_fused",
+]
 
 if has_extension():
     register_kernels()

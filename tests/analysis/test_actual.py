@@ -172,7 +172,7 @@ def test_layers_counted_from_sizes_equal_the_counter_of_pytorch() -> None:
     linear = sum(
         flops
         for operator, flops in counter.get_flop_counts()["Global"].items()
-        if operator in (torch.ops.aten.addmm, torch.ops.aten.mm)
+        if operator in (torch.ops.aten.addmm, torch.ops.aten.mm, torch.ops.piip_d2.linear)
     )
     plain, sampling = _LAYERS[MSDeformAttn](layer, query, None, feature, [(6, 10)])
     assert plain == linear // 2

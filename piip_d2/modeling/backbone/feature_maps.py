@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
+
+from piip_d2.ops import linear
 
 STRIDES = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}
 _NORMS = ("group", "layer")
@@ -122,7 +125,32 @@ def _norm(kind: str, dim: int) -> nn.Module:
 
 
 def _double(dim: int) -> nn.ConvTranspose2d:
-    layer = nn.ConvTranspose2d(dim, dim, 2, stride=2)
+    layer = _Doubling(dim)
     nn.init.normal_(layer.weight, std=(2.0 / (4 * dim)) ** 0.5)
     nn.init.zeros_(layer.get_parameter("bias"))
     return layer
+
+
+class _Doubling(nn.ConvTranspose2d):
+    """A transposed convolution of kernel and stride 2.
+
+    Its patches do not overlap, so that it is one matrix product. For training in float32 on CPUs it
+    is computed as that, since PyTorch is slow there in the backward pass.
+
+    Args:
+        dim: Channels in and out.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim, dim, 2, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """Maps (B, C, H, W) to (B, C, 2H, 2W), channels last in memory."""
+        if x.device.type != "cpu" or x.dtype != torch.float32 or not torch.is_grad_enabled():
+            return super().forward(x)
+        x = x.permute(0, 2, 3, 1)
+        bias = self.get_parameter("bias").repeat(2)
+        # Every other row of the result, as (B, H, W, 2C): one row of the kernel at a time.
+        rows = [linear(x, kernel.flatten(0, 1), bias) for kernel in self.weight.permute(2, 3, 1, 0)]
+        cells = torch.stack(rows, dim=2).unflatten(-1, (2, -1))
+        return cells.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)

@@ -14,7 +14,13 @@ import torch
 from timm.layers import DropPath, trunc_normal_
 from torch import Tensor, nn
 
-from piip_d2.layers import ConvFFN, CrossAttention, DeformableCrossAttention, MSDeformAttn
+from piip_d2.layers import (
+    ConvFFN,
+    CrossAttention,
+    DeformableCrossAttention,
+    Linear,
+    MSDeformAttn,
+)
 from piip_d2.modeling.backbone.directions import Exchange, exchanges
 
 _ATTENTION_KINDS = ("deformable", "regular")
@@ -249,7 +255,7 @@ def _build_direction(
         query_dim,
         feat_dim,
         attn,
-        feat_proj=nn.Linear(other_dim, query_dim) if with_projection else None,
+        feat_proj=Linear(other_dim, query_dim) if with_projection else None,
         with_norm=with_norm,
         ffn=ConvFFN(query_dim, int(query_dim * ffn_ratio)) if with_ffn else None,
         drop_path_rate=drop_path_rate,

@@ -25,7 +25,8 @@ class PatchEmbed(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps (B, in_chans, h, w) to (B, H, W, C) with H = h // stride, W = w // stride."""
-        return self.proj(images).permute(0, 2, 3, 1)
+        # The layout of maps within a branch: whatever is made of this one keeps it.
+        return self.proj(images).permute(0, 2, 3, 1).contiguous()
 
 
 class ConvStem(nn.Module):
@@ -63,7 +64,8 @@ class ConvStem(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps (B, in_chans, h, w) to (B, H, W, C) with H = h // stride, W = w // stride."""
-        return self.proj(self.body(drop_rest(images, self.stride))).permute(0, 2, 3, 1)
+        x = self.proj(self.body(drop_rest(images, self.stride)))
+        return x.permute(0, 2, 3, 1).contiguous()
 
 
 def drop_rest(images: Tensor, stride: int) -> Tensor:

@@ -7,10 +7,10 @@ from functools import partial
 from typing import Any, TypeVar
 
 import torch
-from timm.layers import DropPath, Mlp
+from timm.layers import DropPath
 from torch import Tensor, nn
 
-from piip_d2.layers import RMSNorm, WindowAttention
+from piip_d2.layers import Mlp, RMSNorm, WindowAttention
 
 _ACTIVATIONS: dict[str, Any] = {"gelu": nn.GELU, "gelu_tanh": partial(nn.GELU, approximate="tanh")}
 _NORMS: dict[str, Callable[..., nn.Module]] = {"layer": nn.LayerNorm, "rms": RMSNorm}
@@ -56,7 +56,7 @@ class ViTBlock(nn.Module):
         self.attn = attn
         self.ls1 = _layer_scale(embed_dim, init_values)
         self.norm2 = make_norm(embed_dim)
-        self.mlp = Mlp(embed_dim, int(embed_dim * mlp_ratio), act_layer=_ACTIVATIONS[act])
+        self.mlp = Mlp(embed_dim, int(embed_dim * mlp_ratio), _ACTIVATIONS[act]())
         self.ls2 = _layer_scale(embed_dim, init_values)
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
 

@@ -1,0 +1,106 @@
+"""Linear layers by oneDNN against PyTorch's own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from piip_d2.layers import Linear, Mlp
+from piip_d2.ops import linear, linear_gelu
+
+SHAPES = [((5, 7), 3), ((2, 4, 6, 16), 24), ((1,), 1), ((0, 4), 5)]
+
+
+def _problem(
+    shape: tuple[int, ...], width: int, dtype: torch.dtype = torch.float32
+) -> list[Tensor]:
+    torch.manual_seed(0)
+    shapes = (shape, (width, shape[-1]), (width,))
+    return [torch.randn(size, dtype=dtype).requires_grad_() for size in shapes]
+
+
+@pytest.mark.parametrize(("shape", "width"), SHAPES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_values_and_gradients(
+    shape: tuple[int, ...], width: int, dtype: torch.dtype, has_bias: bool, device: torch.device
+) -> None:
+    inputs = [x.to(device).detach().requires_grad_() for x in _problem(shape, width, dtype=dtype)]
+    x, weight, bias = inputs[0], inputs[1], inputs[2] if has_bias else None
+    wanted = [tensor for tensor in (x, weight, bias) if tensor is not None]
+    results = []
+    for function in (linear, F.linear):
+        output = function(x, weight, bias)
+        results.append([output, *torch.autograd.grad(output.square().sum(), wanted)])
+    torch.testing.assert_close(*results)
+
+
+def test_inputs_in_any_layout() -> None:
+    x, weight, bias = _problem((3, 8, 5), 6)
+    views = (x.detach().transpose(1, 2), torch.randn(8, 6).t(), bias.detach())
+    torch.testing.assert_close(linear(*views), F.linear(*views))
+
+
+def test_second_derivative() -> None:
+    inputs = _problem((2, 3), 4)
+    torch.autograd.gradgradcheck(
+        lambda *tensors: linear(*tensors).square(), inputs, eps=1e-2, atol=2e-2, rtol=2e-2
+    )
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.bfloat16, 2e-2)])
+@pytest.mark.parametrize("is_training", [True, False])
+def test_gelu(approximate: str, dtype: torch.dtype, tolerance: float, is_training: bool) -> None:
+    inputs = _problem((4, 9, 32), 48, dtype=dtype)
+    with torch.set_grad_enabled(is_training):
+        output = linear_gelu(*inputs, approximate=approximate)
+    exact = F.gelu(F.linear(*[x.double() for x in inputs]), approximate=approximate)
+    torch.testing.assert_close(output.double(), exact, atol=tolerance * 10, rtol=tolerance)
+    assert output.requires_grad == is_training
+
+
+def test_under_autocast_it_is_a_layer_like_others() -> None:
+    x, weight, bias = _problem((6, 8), 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = linear(x, weight, bias)
+        torch.testing.assert_close(output, F.linear(x, weight, bias), atol=0, rtol=0)
+    assert output.dtype == torch.bfloat16
+
+
+def test_pytorch_checks_of_operators() -> None:
+    x, weight, bias = _problem((2, 5, 8), 4)
+    torch.library.opcheck(torch.ops.piip_d2.linear.default, (x, weight, bias))
+    torch.library.opcheck(torch.ops.piip_d2.linear.default, (x, weight, None))
+    plain = [tensor.detach() for tensor in (x, weight, bias)]
+    torch.library.opcheck(torch.ops.piip_d2.linear_gelu.default, (*plain, "tanh"))
+
+
+def test_operations_are_counted() -> None:
+    layer, x = Linear(8, 4), torch.randn(2, 3, 8)
+    with FlopCounterMode(display=False) as counter:
+        layer(x)
+    assert counter.get_total_flops() == 2 * 6 * 8 * 4
+
+
+@pytest.mark.parametrize(
+    "act", [torch.nn.GELU(), torch.nn.GELU(approximate="tanh"), torch.nn.ReLU()]
+)
+def test_mlp(act: torch.nn.Module) -> None:
+    mlp, x = Mlp(8, 12, act), torch.randn(2, 3, 8)
+    expected = F.linear(
+        act(F.linear(x, mlp.fc1.weight, mlp.fc1.bias)), mlp.fc2.weight, mlp.fc2.bias
+    )
+    torch.testing.assert_close(mlp(x), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(mlp(x), expected.detach())
+
+
+def test_exported_programs_hold_operators_of_pytorch_alone() -> None:
+    program = torch.export.export(Mlp(8, 12, torch.nn.GELU()), (torch.randn(3, 8),))
+    targets = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
+    assert targets
+    assert all(target.startswith("aten.") for target in targets), targets
