@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""Counts the memory that DINO keeps for the backward pass, with and without recomputation.
+"""Predicts the memory of the main configurations, and writes the tables of docs/MEMORY.md.
 
-python benchmarks/activation_memory.py --measure --output benchmarks/results/activation_memory.json
+python benchmarks/activation_memory.py --output benchmarks/results/activation_memory.json
 
-The count needs neither a GPU nor the memory that it counts. ``--measure`` also trains one step on
-the CPU, in processes of their own, and reports how these grew beside what was counted for them.
+Neither a GPU nor the memory is needed. Rows that the file has already are not counted again;
+``--only`` counts those whose name contains a word, in any case.
 """
 
 from __future__ import annotations
@@ -12,174 +12,162 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import multiprocessing
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from detectron2.config import instantiate
 
 import piip_d2
-from piip_d2.analysis.activation_memory import count_activations
-from piip_d2.analysis.padding import padded_size
-from piip_d2.analysis.recomputation import set_act_checkpoint
-from piip_d2.analysis.storage_watch import WEIGHT_COPIES
-from piip_d2.analysis.training_forward import run_forward
-from piip_d2.analysis.without_numbers import without_numbers
-from piip_d2.configs import get_config
-from piip_d2.modeling import DINO
+from piip_d2._atomic_file import write_text_atomically
+from piip_d2.analysis.memory.configs import Question, estimate_config
+from piip_d2.analysis.memory.formats import GIB, as_dict
+from piip_d2.configs import get_config_file
 from piip_d2.ops import has_extension
 
-# Experiments and the largest image of their training.
-EXPERIMENTS = {
-    "dino/piip_tsb_1120_896_448_1x": (1120, 1120),
-    "dino/piip_tsb_1120_896_448_1x_5scale": (1120, 1120),
-    "dino/piip_sbl_1792_1120_672_3x": (1792, 1792),
-    "dino/piip_h6b_1024_768_1x": (1024, 1024),
-    "dino/piip_lh6b_1536_1024_512_2x": (1536, 1536),
-}
-PARTS = ("branches", "interactions", "encoder", "decoder")
-# Parts that are recomputed, by the name of a column.
-SWITCHES = {
-    "nothing": (),
-    "branches": ("branches",),
-    "branches_interactions": ("branches", "interactions"),
-    "encoder": ("encoder",),
-    "decoder": ("decoder",),
-    "everything": PARTS,
-}
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-_MEASURED = ("dino/piip_tsb_1120_896_448_1x", (448, 448))
-_GIB = 2**30
+# Largest image of the training; what is recomputed is asked for one after the other.
+MAIN = (
+    "mask_rcnn/piip_tsb_1120_896_448_1x",
+    "mask_rcnn/piip_tsb_1568_1120_672_1x",
+    "mask_rcnn/piip_sbl_1568_1120_672_1x",
+    "mask_rcnn/piip_tsbl_1568_1120_672_448_1x",
+    "cascade_rcnn/piip_tsb_1568_1120_672_1x",
+    "cascade_rcnn/piip_sbl_1568_1120_672_1x",
+    "dino/piip_tsb_1120_896_448_1x",
+    "dino/piip_tsb_1120_896_448_1x_5scale",
+    "dino/piip_sbl_1792_1120_672_3x",
+)
+MODES: tuple[bool | str, ...] = (False, "selective", "block", "stage")
+LARGE = (
+    "mask_rcnn/piip_h6b_1024_512_1x_ms",
+    "mask_rcnn/piip_lh6b_1536_1024_512_1x_ms",
+    "dino/piip_h6b_1024_768_1x",
+    "dino/piip_lh6b_1536_1024_512_2x",
+)
+_GPUS = 8
 
 
-def build(name: str) -> DINO:
-    """Builds an experiment's detector without numbers."""
-    with without_numbers():
-        model: DINO = instantiate(get_config(name).model)
-    return model
+@dataclass(frozen=True)
+class Row:
+    """What is counted: a configuration, and what is asked of it."""
+
+    config: str
+    question: Question
+
+    @property
+    def name(self) -> str:
+        """Tells rows apart."""
+        asked = self.question
+        mode = asked.act_checkpoint or "none"
+        return f"{self.config} {asked.precision} {asked.strategy} {mode}"
 
 
-def count(model: DINO, image_size: tuple[int, int]) -> dict[str, dict[str, dict[str, int]]]:
-    """Counts bytes with every combination of switches.
-
-    Args:
-        model: The detector; its switches are changed.
-        image_size: Height and width of one image in pixels.
-
-    Returns:
-        Bytes by data type, by what is recomputed, and by part.
-    """
-    counts: dict[str, dict[str, dict[str, int]]] = {}
-    for dtype_name, dtype in DTYPES.items():
-        counts[dtype_name] = {}
-        for column, recomputed in SWITCHES.items():
-            set_act_checkpoint(model, {part: part in recomputed for part in PARTS})
-            counts[dtype_name][column] = count_activations(model, image_size, dtype=dtype)
-    return counts
+def rows() -> Iterator[Row]:
+    """Lists what is counted, the largest models first."""
+    for config in LARGE:
+        yield Row(config, _question("block", strategy="fsdp", world_size=_GPUS))
+    for config in MAIN:
+        for mode in MODES:
+            yield Row(config, _question(mode))
 
 
-def measure(name: str, image_size: tuple[int, int]) -> dict[str, dict[str, int]]:
-    """Trains steps on the CPU, without losses, and says how much memory they took.
-
-    Args:
-        name: The experiment.
-        image_size: Height and width of one image in pixels.
-
-    Returns:
-        By what is recomputed: bytes as counted, bytes by which the process had grown when the
-        forward pass was over, and by which it had at most.
-    """
-    results = {}
-    for column in ("nothing", "everything"):
-        # Anew each, as processes keep memory once they had it.
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            results[column] = pool.apply(_step, (name, image_size, SWITCHES[column]))
-    return results
+def parts_table(results: Mapping[str, Any]) -> list[str]:
+    """Writes what each part keeps for one image, in GiB, with nothing recomputed."""
+    names = ("branches.0", "branches.1", "branches.2", "branches.3", "interactions", "merge")
+    names = (*names, "neck", "rpn", "roi_heads", "encoder", "decoder", "weights_in_16_bit")
+    lines = [f"| Configuration | {' | '.join(names)} |", f"| --- |{' ---: |' * len(names)}"]
+    for config in MAIN:
+        found = results.get(Row(config, _question(False)).name)
+        if found:
+            kept = found["kept_by_part"]
+            cells = (f"{kept[name] / GIB:.2f}" if name in kept else "" for name in names)
+            lines.append(f"| `{config}` | {' | '.join(cells)} |")
+    return lines
 
 
-def as_markdown(report: dict[str, Any]) -> str:
-    """The counts as a table, in GiB."""
-    heads = [column.replace("_", " + ") for column in SWITCHES]
+def modes_table(results: Mapping[str, Any]) -> list[str]:
+    """Writes what is kept, and the total, by what is recomputed."""
+    heads = [f"{mode or 'nothing'}: kept | total" for mode in MODES]
+    lines = [f"| Configuration | {' | '.join(heads)} |", f"| --- |{' ---: |' * 2 * len(MODES)}"]
+    for config in MAIN:
+        found = [results.get(Row(config, _question(mode)).name) for mode in MODES]
+        if all(found):
+            cells = (
+                f"{sum(x['kept_by_part'].values()) / GIB:.2f} | {x['total'] / GIB:.2f}"
+                for x in found
+                if x
+            )
+            lines.append(f"| `{config}` | {' | '.join(cells)} |")
+    return lines
+
+
+def large_table(results: Mapping[str, Any]) -> list[str]:
+    """Writes what a GPU of eight needs for the models of six billion parameters."""
+    names = ("weights", "gradients", "optimizer states")
+    head = " | ".join(names)
     lines = [
-        f"| Configuration | Image | Type | {' | '.join(heads)} |",
-        f"| --- | --- | --- |{' ---: |' * len(heads)}",
+        f"| Configuration | images | {head} | forward | backward | update | total |",
+        f"| --- |{' ---: |' * (len(names) + 5)}",
     ]
-    for name, result in report["results"].items():
-        size = " x ".join(str(side) for side in result["image_size"])
-        for dtype_name in DTYPES:
-            totals = [
-                f"{sum(parts.values()) / _GIB:.1f}"
-                for parts in result["bytes"][dtype_name].values()
-            ]
-            lines.append(f"| `{name}` | {size} | {dtype_name} | {' | '.join(totals)} |")
-    return "\n".join(lines)
+    for row in rows():
+        found = results.get(row.name)
+        if row.config in LARGE and found:
+            sizes = [found["fixed"][name] for name in names]
+            sizes += [found["phases"][name] for name in ("forward", "backward", "update")]
+            cells = " | ".join(f"{size / GIB:.1f}" for size in (*sizes, found["total"]))
+            lines.append(f"| `{row.config}` | {found['batch_size']} | {cells} |")
+    return lines
+
+
+def as_markdown(results: Mapping[str, Any]) -> list[str]:
+    """All tables, in the order of the document."""
+    tables = (parts_table(results), modes_table(results), large_table(results))
+    return ["\n".join(table) for table in tables]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Prints the table, and writes all numbers where that is said."""
+    """Counts, and writes the file after every row."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", nargs="+", choices=tuple(EXPERIMENTS), default=list(EXPERIMENTS))
-    parser.add_argument("--measure", action="store_true", help="also train on the CPU")
-    parser.add_argument("--output", type=Path, help="JSON file for the results")
+    parser.add_argument("--only", help="a word of the rows to count anew")
+    parser.add_argument("--output", type=Path, required=True, help="JSON file")
     args = parser.parse_args(argv)
-    report: dict[str, Any] = {
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "piip_d2": piip_d2.__version__,
-        "compiled_operators": has_extension(),
-        "date": datetime.date.today().isoformat(),
-        "batch_size": 1,
-        "results": {
-            name: {"image_size": EXPERIMENTS[name], "bytes": count(build(name), EXPERIMENTS[name])}
-            for name in args.only
-        },
-    }
-    if args.measure:
-        name, image_size = _MEASURED
-        measured = measure(name, image_size)
-        report["measured"] = {"name": name, "image_size": image_size, "bytes": measured}
-        for column, values in measured.items():
-            in_gib = {key: f"{value / _GIB:.2f}" for key, value in values.items()}
-            print(f"measured, {column} recomputed, GiB: {in_gib}")
-    print(as_markdown(report))
-    if args.output:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    stored = json.loads(args.output.read_text()) if args.output.exists() else {}
+    results: dict[str, Any] = dict(stored.get("results", {}))
+    for row in _wanted(rows(), results, args.only):
+        setting, estimate = estimate_config(get_config_file(row.config), row.question)
+        results[row.name] = as_dict(setting, estimate)
+        report = {
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "piip_d2": piip_d2.__version__,
+            "compiled_operators": has_extension(),
+            "date": datetime.date.today().isoformat(),
+            "results": results,
+        }
+        write_text_atomically(args.output, json.dumps(report, indent=1) + "\n")
+        print(f"{row.name}: {estimate.total / GIB:.2f} GiB", flush=True)
+    print("\n\n".join(as_markdown(results)))
 
 
-def _step(name: str, image_size: tuple[int, int], recomputed: Sequence[str]) -> dict[str, int]:
-    switches = {part: part in recomputed for part in PARTS}
-    planned = build(name)
-    set_act_checkpoint(planned, switches)
-    counted = count_activations(planned, image_size)
-    model: DINO = instantiate(get_config(name).model).train()
-    set_act_checkpoint(model, switches)
-    images = torch.zeros(1, 3, *padded_size(image_size, model.backbone))
-    # Gradients are there before, so that only activations come on top.
-    for parameter in model.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    before = _resident("VmRSS")
-    output = run_forward(model, images, image_size)
-    after_forward = _resident("VmRSS")
-    predictions = [output.encoder, output.decoder, output.denoising]
-    sums = [x.logits.sum() + x.boxes.sum() for x in predictions if x is not None]
-    torch.stack(sums).sum().backward()
-    return {
-        "counted": sum(size for part, size in counted.items() if part != WEIGHT_COPIES),
-        "grown_by_forward": after_forward - before,
-        "grown_at_most": _resident("VmHWM") - before,
-    }
+def _question(mode: bool | str, **options: Any) -> Question:
+    return Question(
+        # Eight processes take the configuration's batch, as large as it is.
+        batch_size=None if options else 1,
+        precision="bf16",
+        act_checkpoint=mode,
+        device="cuda",
+        **options,
+    )
 
 
-def _resident(field: str) -> int:
-    """Memory of this process in bytes: VmRSS now, VmHWM at most so far."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
+def _wanted(found: Iterable[Row], results: Mapping[str, Any], only: str | None) -> list[Row]:
+    if only is not None:
+        return [row for row in found if only in row.name]
+    return [row for row in found if row.name not in results]
 
 
 if __name__ == "__main__":

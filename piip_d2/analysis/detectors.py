@@ -95,6 +95,11 @@ def head_params(model: nn.Module, network: PIIPNetwork) -> dict[str, int]:
     return params
 
 
+def stages_of(module: Any) -> list[Any]:
+    """The heads of a cascade, each of which works on all regions, or the one head there is."""
+    return list(module) if isinstance(module, nn.ModuleList) else [module]
+
+
 def _run_transformer(model: DINO, features: Features, part: _Part) -> str:
     finest, shape = (
         next(iter(features.values())),
@@ -117,23 +122,18 @@ def _run_roi_heads(
 ) -> str:
     channels = features[heads.box_in_features[0]].shape[1]
     proposals = cast(dict[bool, int], model.proposal_generator.post_nms_topk)[False]
-    predictors = _stages(heads.box_predictor)
+    predictors = stages_of(heads.box_predictor)
     with part("box_head"):
-        for box_head, predictor in zip(_stages(heads.box_head), predictors, strict=True):
+        for box_head, predictor in zip(stages_of(heads.box_head), predictors, strict=True):
             predictor(box_head(_regions(proposals, channels, heads.box_pooler)))
     note = f"box_head: on {proposals} proposals, without cutting them out of the maps"
     if not heads.mask_on:
         return f"{note}."
     detections = cast(int, predictors[-1].test_topk_per_image)
     with part("mask_head"):
-        for mask_head in _stages(heads.mask_head):
+        for mask_head in stages_of(heads.mask_head):
             mask_head.layers(_regions(detections, channels, heads.mask_pooler))
     return f"{note}; mask_head: on {detections} detections, likewise."
-
-
-def _stages(module: Any) -> list[Any]:
-    """The heads of a cascade, each of which works on all regions, or the one head there is."""
-    return list(module) if isinstance(module, nn.ModuleList) else [module]
 
 
 def _regions(count: int, channels: int, pooler: Any) -> Tensor:

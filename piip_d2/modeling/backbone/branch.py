@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 
-import torch.utils.checkpoint
 from torch import Tensor, nn
 
+from piip_d2.layers.activation_checkpoint import ActivationCheckpointing
 
-class Branch(nn.Module, ABC):
+
+class Branch(ActivationCheckpointing, ABC):
     """One network of the pyramid, run a few blocks at a time.
 
     A branch turns an image into a map and carries that map through its blocks. PIIP knows no more
@@ -18,13 +20,14 @@ class Branch(nn.Module, ABC):
     Args:
         img_size: Nominal side of this branch's image in pixels. Only the ratios between the
             branches' sizes matter: they set the scales of the image pyramid.
-        use_act_checkpoint: Recompute each block's activations in the backward pass.
+        use_act_checkpoint: What is recomputed in the backward pass, see
+            :class:`~piip_d2.layers.activation_checkpoint.ActivationCheckpointing`.
 
     Raises:
-        ValueError: If the size is not positive.
+        ValueError: If the size is not positive or there is no such way to recompute.
     """
 
-    def __init__(self, img_size: int, *, use_act_checkpoint: bool = False) -> None:
+    def __init__(self, img_size: int, *, use_act_checkpoint: bool | str = False) -> None:
         super().__init__()
         if img_size <= 0:
             raise ValueError(f"img_size must be positive, got {img_size}")
@@ -55,13 +58,18 @@ class Branch(nn.Module, ABC):
 
     def forward_blocks(self, x: Tensor, start: int, stop: int) -> Tensor:
         """Runs the blocks ``start`` to ``stop - 1`` on a map (B, H, W, C)."""
-        for block in self.block_list[start:stop]:
-            x = self.run_step(block, x)
+        return self.run_steps(self.block_list[start:stop], x)
+
+    def run_steps(self, steps: Sequence[Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:
+        """Runs some blocks in turn; in training their activations are recomputed if wanted."""
+        if self.use_act_checkpoint == "stage" and steps:
+            steps = [partial(_run_in_turn, steps)]
+        for step in steps:
+            x = self.run_checkpointed(step, x)
         return x
 
-    def run_step(self, step: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """Runs one block, in training so that its activations are recomputed if that is wanted."""
-        if self.use_act_checkpoint and self.training:
-            recomputed: Tensor = torch.utils.checkpoint.checkpoint(step, x, use_reentrant=False)
-            return recomputed
-        return step(x)
+
+def _run_in_turn(steps: Sequence[Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:
+    for step in steps:
+        x = step(x)
+    return x

@@ -52,7 +52,7 @@ def build_network_parts(
     out_interactions: Sequence[int] | None = None,
     out_features: Sequence[str] = tuple(STRIDES),
     feature_norm: str = "group",
-    use_act_checkpoint: bool = False,
+    use_act_checkpoint: bool | str = False,
     **interaction_options: Any,
 ) -> dict[str, Any]:
     """Builds all parts of a PIIP network around its branches.
@@ -73,7 +73,7 @@ def build_network_parts(
             feature map, as in the released convolutional models; None for the last merge alone.
         out_features: Names of the feature maps, see :class:`FeatureMaps`.
         feature_norm: See :class:`FeatureMaps`.
-        use_act_checkpoint: Recompute activations of interactions in the backward pass.
+        use_act_checkpoint: What the interactions recompute, see :class:`PIIPNetwork`.
         **interaction_options: Arguments of :func:`build_interactions`.
 
     Returns:

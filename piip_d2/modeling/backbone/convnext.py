@@ -25,7 +25,7 @@ class ConvNeXtBranch(Branch):
         depths: Number of residual blocks in each stage.
         dims: Channels of each stage.
         drop_path_rate: Stochastic depth in [0, 1), grown from 0 to this over the residual blocks.
-        use_act_checkpoint: Recompute each block's activations in the backward pass.
+        use_act_checkpoint: What is recomputed in the backward pass, see :class:`Branch`.
 
     Raises:
         ValueError: If ``depths`` and ``dims`` differ in length, are empty or hold a number below
@@ -39,7 +39,7 @@ class ConvNeXtBranch(Branch):
         depths: Sequence[int],
         dims: Sequence[int],
         drop_path_rate: float = 0.0,
-        use_act_checkpoint: bool = False,
+        use_act_checkpoint: bool | str = False,
     ) -> None:
         super().__init__(img_size, use_act_checkpoint=use_act_checkpoint)
         self.depths, self.dims = tuple(depths), tuple(dims)

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-import torch
 import torch.nn.functional as F
-import torch.utils.checkpoint
 from torch import Tensor, nn
 
+from piip_d2.layers.activation_checkpoint import ActivationCheckpointing
 from piip_d2.modeling.backbone.branch import Branch
 from piip_d2.modeling.backbone.feature_maps import FeatureMaps, StageFeatureMaps
 from piip_d2.modeling.backbone.interaction import InteractionStage
 
 
-class PIIPNetwork(nn.Module):
+class PIIPNetwork(ActivationCheckpointing):
     """Parameter-inverted image pyramid network with any number of branches.
 
     PIIP (https://arxiv.org/abs/2406.04330), section 3: the larger a network, the smaller the image
@@ -31,10 +30,13 @@ class PIIPNetwork(nn.Module):
         feature_maps: From the merged map to a dict of maps, finest first; with ``stage_merges``
             from all merged maps, in the order of depth.
         stage_merges: Further merges, by the number of the interaction they follow.
-        use_act_checkpoint: Recompute the interactions' activations in the backward pass.
+        use_act_checkpoint: What the interactions recompute in the backward pass, see
+            :class:`~piip_d2.layers.activation_checkpoint.ActivationCheckpointing`; the branches
+            have switches of their own.
 
     Raises:
-        ValueError: If the order is wrong or numbers do not fit together.
+        ValueError: If the order is wrong, numbers do not fit together or there is no such way to
+            recompute.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class PIIPNetwork(nn.Module):
         merge: nn.Module,
         feature_maps: FeatureMaps | StageFeatureMaps,
         stage_merges: Mapping[int, nn.Module] | None = None,
-        use_act_checkpoint: bool = False,
+        use_act_checkpoint: bool | str = False,
     ) -> None:
         super().__init__()
         _check_order(branches)
@@ -158,11 +160,8 @@ class PIIPNetwork(nn.Module):
         ]
 
     def _interact(self, maps: Sequence[Tensor], index: int) -> list[Tensor]:
-        if self.use_act_checkpoint and self.training:
-            return torch.utils.checkpoint.checkpoint(
-                self.interactions[index], maps, use_reentrant=False
-            )
-        return self.interactions[index](maps)
+        updated: list[Tensor] = self.run_checkpointed(self.interactions[index], maps)
+        return updated
 
 
 def check_block_indexes(

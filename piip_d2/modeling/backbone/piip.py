@@ -50,7 +50,7 @@ class PIIP(PIIPNetwork, Backbone):
         stage_merges: Mapping[int, nn.Module] | None = None,
         size_divisibility: int = 32,
         square_size: int = 0,
-        use_act_checkpoint: bool = False,
+        use_act_checkpoint: bool | str = False,
     ) -> None:
         super().__init__(
             branches=branches,

@@ -37,7 +37,7 @@ class TimmBranch(Branch):
             their own. ``train.branch_weights`` with ``timm://`` and the name fetches the same ones
             only where a training begins.
         drop_path_rate: Stochastic depth, grown from 0 to this over the blocks.
-        use_act_checkpoint: Recompute each block's activations in the backward pass.
+        use_act_checkpoint: What is recomputed in the backward pass, see :class:`Branch`.
         **timm_options: Further arguments of ``timm.create_model``.
 
     Raises:
@@ -51,7 +51,7 @@ class TimmBranch(Branch):
         img_size: int,
         pretrained: bool = False,
         drop_path_rate: float = 0.0,
-        use_act_checkpoint: bool = False,
+        use_act_checkpoint: bool | str = False,
         **timm_options: Any,
     ) -> None:
         super().__init__(img_size, use_act_checkpoint=use_act_checkpoint)
@@ -158,10 +158,8 @@ class _ConvNeXtFamily(_Family):
         return x.permute(0, 2, 3, 1)
 
     def run(self, branch: Any, x: Tensor, numbers: range) -> Tensor:
-        blocks = self.block_list(branch)
-        x = x.permute(0, 3, 1, 2)
-        for number in numbers:
-            x = branch.run_step(blocks[number], x)
+        blocks = self.block_list(branch)[numbers.start : numbers.stop]
+        x = branch.run_steps(blocks, x.permute(0, 3, 1, 2))
         return x.permute(0, 2, 3, 1)
 
 
@@ -217,12 +215,14 @@ class _TransformerFamily(_Family):
         tokens, positions = x.flatten(1, 2), None
         if not isinstance(branch.rope, nn.Identity):
             positions = branch.rope.get_embed(shape=[height, width])
+        blocks = []
         for number in numbers:
             block = branch.blocks[number]
             if positions is not None:
                 rope = positions[number] if self.has_layered_positions else positions
                 block = partial(block, rope=rope)
-            tokens = branch.run_step(block, tokens)
+            blocks.append(block)
+        tokens = branch.run_steps(blocks, tokens)
         return tokens.unflatten(1, (height, width))
 
 

@@ -20,7 +20,7 @@ class TransformerBranch(Branch):
         patch_embed: Module from images (B, 3, h, w) to (B, H, W, embed_dim) with an attribute
             ``stride``.
         blocks: Modules from (B, H, W, embed_dim) to the same.
-        use_act_checkpoint: Recompute each block's activations in the backward pass.
+        use_act_checkpoint: What is recomputed in the backward pass, see :class:`Branch`.
 
     Raises:
         ValueError: If the size is not positive.
@@ -33,7 +33,7 @@ class TransformerBranch(Branch):
         patch_embed: nn.Module,
         blocks: Iterable[nn.Module],
         *,
-        use_act_checkpoint: bool = False,
+        use_act_checkpoint: bool | str = False,
     ) -> None:
         super().__init__(img_size, use_act_checkpoint=use_act_checkpoint)
         self.embed_dim = embed_dim

@@ -27,8 +27,8 @@ def build_dino_transformer(
     num_queries: int = 900,
     position_temperature: float = 20.0,
     position_offset: float = 0.0,
-    use_encoder_act_checkpoint: bool = False,
-    use_decoder_act_checkpoint: bool = False,
+    use_encoder_act_checkpoint: bool | str = False,
+    use_decoder_act_checkpoint: bool | str = False,
 ) -> DINOTransformer:
     """Builds the transformer from sizes; what configuration files call.
 
@@ -45,8 +45,9 @@ def build_dino_transformer(
         position_temperature: See :class:`SinePositionEncoding`. 20 for the networks released with
             PIIP and DINO, 10000 for detrex.
         position_offset: See there. 0, and -0.5 for detrex.
-        use_encoder_act_checkpoint: Whether the encoder's activations are recomputed in the backward
-            pass. They are most of what DINO keeps, as there are tens of thousands of tokens.
+        use_encoder_act_checkpoint: What the encoder recomputes in the backward pass, see
+            :class:`Encoder`. Its activations are most of what DINO keeps, as there are tens of
+            thousands of tokens.
         use_decoder_act_checkpoint: The same for the decoder, which has a thousand queries.
 
     Returns:

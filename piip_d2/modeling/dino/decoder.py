@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from piip_d2.layers import MSDeformAttn
+from piip_d2.layers.activation_checkpoint import ActivationCheckpointing
 from piip_d2.modeling.dino.head import PredictionHead
 from piip_d2.modeling.dino.levels import FeatureLevels
 from piip_d2.modeling.dino.mlp import MLP
@@ -85,20 +85,21 @@ class DecoderLayer(nn.Module):
         return self.ffn_norm(queries + self.ffn(queries))
 
 
-class Decoder(nn.Module):
+class Decoder(ActivationCheckpointing):
     """Turns queries and first boxes into classes and boxes, after every layer.
 
     Args:
         layers: One or more.
         ref_point_head: From an encoded box of ``2 * embed_dim`` channels to ``embed_dim``.
-        use_act_checkpoint: Whether activations are recomputed in the backward pass.
+        use_act_checkpoint: What is recomputed of each layer in the backward pass, see
+            :class:`~piip_d2.layers.activation_checkpoint.ActivationCheckpointing`.
     """
 
     def __init__(
         self,
         layers: Iterable[DecoderLayer],
         ref_point_head: nn.Module,
-        use_act_checkpoint: bool = False,
+        use_act_checkpoint: bool | str = False,
     ) -> None:
         super().__init__()
         layers = list(layers)
@@ -153,8 +154,5 @@ class Decoder(nn.Module):
         blocked: Tensor | None,
     ) -> Tensor:
         positions = self.ref_point_head(encode_boxes(boxes[:, :, 0], self.embed_dim))
-        if self.use_act_checkpoint and self.training:
-            return checkpoint(
-                layer, queries, positions, boxes, memory, blocked, use_reentrant=False
-            )
-        return layer(queries, positions, boxes, memory, blocked)
+        refined: Tensor = self.run_checkpointed(layer, queries, positions, boxes, memory, blocked)
+        return refined

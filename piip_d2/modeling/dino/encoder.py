@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from piip_d2.layers import MSDeformAttn
+from piip_d2.layers.activation_checkpoint import ActivationCheckpointing
 from piip_d2.modeling.dino.levels import FeatureLevels
 from piip_d2.modeling.dino.mlp import MLP
 
@@ -56,15 +56,18 @@ class EncoderLayer(nn.Module):
         return self.ffn_norm(tokens + self.ffn(tokens))
 
 
-class Encoder(nn.Module):
+class Encoder(ActivationCheckpointing):
     """Exchanges features between the cells of all maps.
 
     Args:
         layers: One or more.
-        use_act_checkpoint: Whether activations are recomputed in the backward pass.
+        use_act_checkpoint: What is recomputed of each layer in the backward pass, see
+            :class:`~piip_d2.layers.activation_checkpoint.ActivationCheckpointing`.
     """
 
-    def __init__(self, layers: Iterable[EncoderLayer], use_act_checkpoint: bool = False) -> None:
+    def __init__(
+        self, layers: Iterable[EncoderLayer], use_act_checkpoint: bool | str = False
+    ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self.use_act_checkpoint = use_act_checkpoint
@@ -75,10 +78,5 @@ class Encoder(nn.Module):
         points = torch.cat(levels.centers(), dim=1)[:, :, None] * levels.valid_ratios[:, None]
         padding = levels.padding
         for layer in self.layers:
-            if self.use_act_checkpoint and self.training:
-                tokens = checkpoint(
-                    layer, tokens, positions, points, levels, padding, use_reentrant=False
-                )
-            else:
-                tokens = layer(tokens, positions, points, levels, padding)
+            tokens = self.run_checkpointed(layer, tokens, positions, points, levels, padding)
         return tokens

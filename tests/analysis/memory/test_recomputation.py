@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from piip_d2.analysis.recomputation import set_act_checkpoint
+from piip_d2.analysis.memory.recomputation import set_act_checkpoint
 from tests.modeling.dino.tiny import build_small_pyramid
 
 

@@ -11,22 +11,21 @@ from piip_d2.modeling import DINO
 from piip_d2.modeling.backbone import PIIPNetwork
 
 
-def set_act_checkpoint(model: DINO, switches: Mapping[str, bool]) -> None:
-    """Chooses the parts whose activations are recomputed in the backward pass.
+def set_act_checkpoint(model: nn.Module, switches: Mapping[str, bool | str]) -> None:
+    """Chooses the parts whose activations are recomputed in the backward pass, and how.
 
     Args:
         model: The detector; changed in place.
-        switches: By part, any of ``branches``, ``interactions``, ``encoder`` and ``decoder``.
+        switches: By part, any of ``branches`` and ``interactions``, with DINO also of ``encoder``
+            and ``decoder``.
 
     Raises:
         ValueError: If a part has no such switch.
     """
-    modules: dict[str, list[nn.Module]] = {
-        "encoder": [model.transformer.encoder],
-        "decoder": [model.transformer.decoder],
-        "branches": [],
-        "interactions": [],
-    }
+    modules: dict[str, list[nn.Module]] = {"branches": [], "interactions": []}
+    if isinstance(model, DINO):
+        modules["encoder"] = [model.transformer.encoder]
+        modules["decoder"] = [model.transformer.decoder]
     for network in model.modules():
         if isinstance(network, PIIPNetwork):
             modules["interactions"].append(network)
@@ -34,5 +33,5 @@ def set_act_checkpoint(model: DINO, switches: Mapping[str, bool]) -> None:
     unknown = sorted(set(switches) - set(modules))
     if unknown:
         raise ValueError(f"parts to recompute must be of {sorted(modules)}, got {unknown}")
-    for part, is_on in switches.items():
-        set_activation_checkpointing(modules[part], is_on)
+    for part, mode in switches.items():
+        set_activation_checkpointing(modules[part], mode)

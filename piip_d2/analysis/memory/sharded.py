@@ -1,0 +1,83 @@
+"""What fully sharded training gathers and gives back, in bytes per process.
+
+https://arxiv.org/abs/2304.11277, sections 3.3 and 4. These are upper bounds by formula, from the
+same list of modules that training shards: nothing here was measured on GPUs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from piip_d2.analysis.detectors import find_network
+from piip_d2.engine.sharding import sharded_modules
+
+_FLOAT32 = 4
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """Parameters that are gathered as one: how many, and bytes of each once gathered."""
+
+    size: int
+    width: int
+
+    @property
+    def gathered(self) -> int:
+        # The message that arrives, and the weights that are copied out of it.
+        return 2 * self.size * self.width
+
+    @property
+    def reduced(self) -> int:
+        # Gradients as they are computed, and the message in float32 that they leave in.
+        return self.size * (self.width + _FLOAT32)
+
+
+def gathered_peak(model: nn.Module, param_width: int, *, backward: bool) -> int:
+    """Finds how much stands gathered at a time.
+
+    The model's own parameters stay gathered throughout. Of the other modules there are two: one
+    that computes, and the next one, which is on its way; in the backward pass their gradients come
+    on top.
+
+    Args:
+        model: The model, whole.
+        param_width: Bytes of a gathered parameter of the backbone's network; others have 4.
+        backward: Whether gradients are computed.
+
+    Returns:
+        Bytes.
+    """
+    *units, root = _units(model, param_width)
+    root_size = root.gathered + (root.reduced if backward else 0)
+    sizes = [unit.gathered + (unit.reduced if backward else 0) for unit in units]
+    pairs = [first + second for first, second in zip(sizes[:-1], sizes[1:], strict=True)]
+    return root_size + max(pairs or sizes or [0])
+
+
+def _units(model: nn.Module, param_width: int) -> list[_Unit]:
+    in_network = set(find_network(model).modules())
+    owned: set[nn.Parameter] = set()
+    units = []
+    modules = sharded_modules(model)
+    roots = set(modules)
+    for module in modules:
+        parameters = {
+            parameter
+            for part in _own_modules(module, roots)
+            for parameter in part.parameters(recurse=False)
+        } - owned
+        owned |= parameters
+        width = param_width if module in in_network else _FLOAT32
+        units.append(_Unit(sum(parameter.numel() for parameter in parameters), width))
+    return units
+
+
+def _own_modules(module: nn.Module, roots: set[nn.Module]) -> list[nn.Module]:
+    """The modules below one but for those that are sharded by themselves."""
+    found = [module]
+    for child in module.children():
+        if child not in roots:
+            found += _own_modules(child, roots)
+    return found
