@@ -3,37 +3,39 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.utils.data as torch_data
-from detectron2.data import DatasetFromList
 from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
 
 from .annotation_checks import check_for_masks
-from .image_reading import UnusableImageError
 from .planning import BatchPlan, orientation_groups
 from .registration import get_dataset_dicts
-from .seeding import sample_randomness
+from .samples import (
+    DataLoadingError,
+    Drawn,
+    Mapper,
+    OrderedSamples,
+    PlannedBatches,
+    PlannedSamples,
+    Sample,
+)
 
-__all__ = ["EvaluationLoader", "TrainLoader", "build_test_loader", "build_train_loader"]
+__all__ = [
+    "DataLoadingError",
+    "EvaluationLoader",
+    "TrainLoader",
+    "build_test_loader",
+    "build_train_loader",
+]
 
 logger = logging.getLogger(__name__)
 
-Sample = dict[str, Any]
-Mapper = Callable[[Sample], Sample]
 Dataset = str | Sequence[str] | Sequence[Sample]
-# A sample, if there is one, and a sentence for each image that could not be used.
-Drawn = tuple[Sample | None, list[str]]
 
-MAX_SUBSTITUTES = 20
 NUM_NAMED = 5
-
-
-class DataLoadingError(RuntimeError):
-    """Data that cannot be delivered, which a user can do something about."""
 
 
 def build_train_loader(
@@ -42,6 +44,8 @@ def build_train_loader(
     mapper: Mapper,
     total_batch_size: int,
     num_workers: int = 0,
+    prefetch_factor: int = 2,
+    device: str = "cpu",
     seed: int = 0,
     aspect_ratio_grouping: bool = True,
     filter_empty: bool = True,
@@ -57,6 +61,8 @@ def build_train_loader(
         mapper: Makes a sample of an entry.
         total_batch_size: Images in a batch, all ranks together.
         num_workers: Processes that prepare samples; 0 for none beside the caller's.
+        prefetch_factor: Batches that each of them prepares ahead.
+        device: Where images are wanted, "auto" for the GPU, if any, which works on meanwhile.
         seed: Decides about order and augmentation.
         aspect_ratio_grouping: Whether a batch holds images of one orientation, where there are
             enough of each.
@@ -86,14 +92,22 @@ def build_train_loader(
         )
     plan = BatchPlan(groups, total_batch_size // world_size, seed)
     return TrainLoader(
-        _PlannedSamples(entries, mapper, plan),
-        _PlannedBatches(plan, start_iteration, comm.get_rank(), world_size),
-        num_workers,
+        PlannedSamples(entries, mapper, plan),
+        PlannedBatches(plan, start_iteration, comm.get_rank(), world_size),
+        num_workers=num_workers,
+        prefetch_factor=prefetch_factor,
+        device=device,
     )
 
 
 def build_test_loader(
-    dataset: Dataset, *, mapper: Mapper, batch_size: int = 1, num_workers: int = 0
+    dataset: Dataset,
+    *,
+    mapper: Mapper,
+    batch_size: int = 1,
+    num_workers: int = 0,
+    prefetch_factor: int = 2,
+    device: str = "cpu",
 ) -> EvaluationLoader:
     """Returns a loader that delivers every usable image once, split over the ranks.
 
@@ -101,7 +115,9 @@ def build_test_loader(
         dataset: Names of data sets, or entries in Detectron2's format.
         mapper: Makes a sample of an entry.
         batch_size: Images in a batch of one rank.
-        num_workers: Processes that prepare samples.
+        num_workers: Processes that prepare samples. They stay for the next evaluation.
+        prefetch_factor: Batches that each of them prepares ahead.
+        device: See ``build_train_loader``.
 
     Returns:
         Loader for one rank, which delivers its share of the images once.
@@ -112,7 +128,13 @@ def build_test_loader(
     sampler = InferenceSampler(len(entries))
     # Every rank gets a run of consecutive images, which the evaluator puts together again.
     batches = torch_data.BatchSampler(sampler, batch_size, drop_last=False)
-    return EvaluationLoader(_OrderedSamples(entries, mapper), batches, num_workers)
+    return EvaluationLoader(
+        OrderedSamples(entries, mapper),
+        batches,
+        num_workers=num_workers,
+        prefetch_factor=prefetch_factor,
+        device=device,
+    )
 
 
 class _Loader:
@@ -122,21 +144,31 @@ class _Loader:
         samples: Delivers a sample and what went wrong on the way to it.
         batches: Keys of the samples of each batch.
         num_workers: Processes that prepare samples.
+        prefetch_factor: Batches that each of them prepares ahead.
+        device: Where images are wanted.
     """
 
     # What it means that an image cannot be used.
     _consequence: str
+    # Whether it is run through more than once.
+    _starts_again = False
 
     def __init__(
         self,
         samples: torch_data.Dataset[Drawn],
         batches: torch_data.Sampler[list[int]],
+        *,
         num_workers: int,
+        prefetch_factor: int,
+        device: str,
     ) -> None:
         if num_workers < 0:
             raise ValueError(f"num_workers must not be negative, got {num_workers}")
+        if prefetch_factor < 1:
+            raise ValueError(f"prefetch_factor must be at least 1, got {prefetch_factor}")
         self.dataset = samples
         self.num_workers = num_workers
+        self._device = _device(device)
         # What was said about each image that could not be used, and how often it was met.
         self.unusable: dict[str, int] = {}
         self._loader = torch_data.DataLoader(
@@ -144,6 +176,11 @@ class _Loader:
             batch_sampler=batches,
             num_workers=num_workers,
             collate_fn=_as_list,
+            # Only from pinned memory can a GPU copy while the host goes on.
+            pin_memory=self._device.type == "cuda",
+            prefetch_factor=prefetch_factor if num_workers else None,
+            # The workers of training never come to an end.
+            persistent_workers=num_workers > 0 and self._starts_again,
             # Otherwise each start of a loader would draw from the generator of the model.
             generator=torch.Generator(),
         )
@@ -168,7 +205,7 @@ class _Loader:
             for _, sentences in drawn:
                 self._count(sentences)
             # Training always fills its slots; in evaluation a batch may come out shorter or empty.
-            batch = [sample for sample, _ in drawn if sample is not None]
+            batch = [self._with_image_there(sample) for sample, _ in drawn if sample is not None]
             if batch:
                 yield batch
 
@@ -178,6 +215,12 @@ class _Loader:
             logger.warning(
                 "In all, %d images could not be used; %s.", len(self.unusable), self._consequence
             )
+
+    def _with_image_there(self, sample: Sample) -> Sample:
+        # Objects stay on the host, where targets are prepared.
+        if self._device.type == "cpu" or "image" not in sample:
+            return sample
+        return {**sample, "image": sample["image"].to(self._device, non_blocking=True)}
 
     def _count(self, sentences: list[str]) -> None:
         for sentence in sentences:
@@ -200,80 +243,11 @@ class EvaluationLoader(_Loader):
 
     # The evaluator reads the annotations of all images, whatever the loader delivers.
     _consequence = "the objects in them count as missed"
+    _starts_again = True
 
     def __len__(self) -> int:
         """Returns the number of batches, had every image been usable."""
         return len(self._loader)
-
-
-class _PlannedBatches(torch_data.Sampler[list[int]]):
-    """The positions of each batch of one rank, without end."""
-
-    def __init__(self, plan: BatchPlan, start_iteration: int, rank: int, world_size: int) -> None:
-        self._plan = plan
-        self._start_iteration = start_iteration
-        self._rank = rank
-        self._world_size = world_size
-
-    def __iter__(self) -> Iterator[list[int]]:
-        iteration = self._start_iteration
-        while True:
-            yield list(self._plan.batch(iteration, self._rank, self._world_size))
-            iteration += 1
-
-
-class _PlannedSamples(torch_data.Dataset[Drawn]):
-    """Samples by their position in a plan, each under random numbers of its own."""
-
-    def __init__(self, entries: Sequence[Sample], mapper: Mapper, plan: BatchPlan) -> None:
-        # Kept as one block of bytes, which workers share; a list of dicts would be copied by each,
-        # page by page, as its reference counts change.
-        self._entries = DatasetFromList(list(entries), copy=False)
-        self._mapper = mapper
-        self._plan = plan
-
-    def __getitem__(self, position: int) -> Drawn:
-        index = self._plan.index(position)
-        sentences: list[str] = []
-        for attempt in range(1, MAX_SUBSTITUTES + 1):
-            # The same numbers for each attempt: a substitute is augmented like the planned one.
-            with sample_randomness(self._plan.seed, position):
-                sample, sentence = _map(self._entries[index], self._mapper)
-            if sample is not None:
-                return sample, sentences
-            sentences.append(sentence)
-            index = self._plan.substitute(position, attempt)
-        raise DataLoadingError(
-            f"training needs images that can be read, but {MAX_SUBSTITUTES} drawn one after the "
-            f"other could not be used; the last: {sentences[-1]}"
-        )
-
-
-class _OrderedSamples(torch_data.Dataset[Drawn]):
-    """Samples by their index."""
-
-    def __init__(self, entries: Sequence[Sample], mapper: Mapper) -> None:
-        self._entries = DatasetFromList(list(entries), copy=False)
-        self._mapper = mapper
-
-    def __getitem__(self, index: int) -> Drawn:
-        sample, sentence = _map(self._entries[index], self._mapper)
-        return sample, [sentence] if sentence else []
-
-
-def _map(entry: Sample, mapper: Mapper) -> tuple[Sample | None, str]:
-    """Returns the sample of an entry, or None and a sentence where its image cannot be used."""
-    try:
-        return mapper(entry), ""
-    # Only what is wrong with the image itself is skipped. Mistakes in code or config must stop.
-    except UnusableImageError as error:
-        return None, str(error)
-    except Exception as error:
-        # In a worker nothing else would say which image it was.
-        raise DataLoadingError(
-            f"preparing {entry.get('file_name', 'an image')} failed: "
-            f"{type(error).__name__}: {error}"
-        ) from error
 
 
 def _entries(dataset: Dataset, filter_empty: bool) -> list[Sample]:
@@ -286,6 +260,12 @@ def _entries(dataset: Dataset, filter_empty: bool) -> list[Sample]:
     if not entries:
         raise ValueError("a loader needs at least one image, got none")
     return entries
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
 
 
 def _as_list(drawn: list[Drawn]) -> list[Drawn]:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pycocotools.mask as mask_api
 import torch
 from detectron2.data import DatasetMapper, detection_utils
 from detectron2.data import transforms as T
-from detectron2.structures import BitMasks, PolygonMasks
-
-from piip_d2._optional import available
 
 from .image_reading import UnusableImageError, read_image
+from .objects import make_instances
+from .pixels import RESIZERS, TorchAugInput
 
 __all__ = ["PIIPDatasetMapper"]
 
@@ -39,6 +36,8 @@ class PIIPDatasetMapper(DatasetMapper):
             crops and rotations.
         use_keypoint: Whether to prepare keypoints.
         keypoint_hflip_indices: As in Detectron2's mapper.
+        resize_with: "pillow", or "torch", which takes a third of the time. Its pixels differ by 1
+            or 2 of 255, few of them: see docs/DATA_LOADING.md.
     """
 
     def __init__(
@@ -52,11 +51,14 @@ class PIIPDatasetMapper(DatasetMapper):
         recompute_boxes: bool = False,
         use_keypoint: bool = False,
         keypoint_hflip_indices: Sequence[int] | None = None,
+        resize_with: str = "pillow",
     ) -> None:
         if instance_mask_format not in MASK_FORMATS:
             raise ValueError(
                 f"instance_mask_format must be one of {MASK_FORMATS}, got {instance_mask_format!r}"
             )
+        if resize_with not in RESIZERS:
+            raise ValueError(f"resize_with must be one of {RESIZERS}, got {resize_with!r}")
         if recompute_boxes and not use_instance_mask:
             raise ValueError("recompute_boxes=True needs masks: set use_instance_mask=True too")
         super().__init__(
@@ -71,6 +73,7 @@ class PIIPDatasetMapper(DatasetMapper):
             ),
             recompute_boxes=recompute_boxes,
         )
+        self.resize_with = resize_with
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         """Returns the entry with "image" (C, H, W), and "instances" where training needs them.
@@ -81,8 +84,8 @@ class PIIPDatasetMapper(DatasetMapper):
         Returns:
             A copy of the entry; "sem_seg" (H, W) too where training has a semantic map.
         """
-        # Transforms write into annotations, and callers keep their entries.
-        sample = copy.deepcopy(dataset_dict)
+        # Of annotations only what is wanted is taken, into arrays of its own.
+        sample = {key: value for key, value in dataset_dict.items() if key != "annotations"}
         image = read_image(sample["file_name"], self.image_format)
         try:
             detection_utils.check_image_size(sample, image)
@@ -95,58 +98,40 @@ class PIIPDatasetMapper(DatasetMapper):
         semantic_file = sample.pop("sem_seg_file_name", None)
         semantic = read_image(semantic_file, "L")[:, :, 0] if semantic_file else None
 
-        augmented = T.AugInput(image, sem_seg=semantic)
+        aug_input = TorchAugInput if self.resize_with == "torch" else T.AugInput
+        augmented = aug_input(image, sem_seg=semantic)
         transforms = self.augmentations(augmented)
         sample["image"] = torch.as_tensor(np.ascontiguousarray(augmented.image.transpose(2, 0, 1)))
         # Evaluation compares with the JSON, at the size of the file.
         if not self.is_train:
-            sample.pop("annotations", None)
             return sample
         if augmented.sem_seg is not None:
             sample["sem_seg"] = torch.as_tensor(augmented.sem_seg.astype("long"))
-        if "annotations" in sample:
-            self._transform_annotations(sample, transforms, augmented.image.shape[:2])
+        if "annotations" in dataset_dict:
+            objects = self._wanted_objects(dataset_dict)
+            instances = make_instances(
+                objects,
+                transforms,
+                file_size=image.shape[:2],
+                image_size=augmented.image.shape[:2],
+                mask_format=self.instance_mask_format if self.use_instance_mask else None,
+                keypoint_hflip_indices=self.keypoint_hflip_indices,
+            )
+            if self.recompute_boxes:
+                instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
+            sample["instances"] = instances
         return sample
 
-    def _transform_annotations(
-        self,
-        dataset_dict: dict[str, Any],
-        transforms: T.TransformList,
-        image_shape: tuple[int, int],
-    ) -> None:
+    def _wanted_objects(self, dataset_dict: dict[str, Any]) -> list[dict[str, Any]]:
         wanted = {"segmentation": self.use_instance_mask, "keypoints": self.use_keypoint}
         objects = [
             {key: value for key, value in entry.items() if wanted.get(key, True)}
-            for entry in dataset_dict.pop("annotations")
+            for entry in dataset_dict["annotations"]
             if not entry.get("iscrowd", 0)
         ]
         if self.use_instance_mask:
-            objects = _with_masks(objects, dataset_dict["file_name"])
-            if _crops_without_shapely(transforms):
-                objects = [
-                    _with_run_lengths(entry, dataset_dict["height"], dataset_dict["width"])
-                    for entry in objects
-                ]
-        objects = [_with_floats(entry) for entry in objects]
-        # Run lengths have no polygon: one of them makes bit masks of all masks of the image.
-        has_run_lengths = any(isinstance(entry.get("segmentation"), dict) for entry in objects)
-        mask_format = "bitmask" if has_run_lengths else self.instance_mask_format
-        objects = [
-            detection_utils.transform_instance_annotations(
-                entry,
-                transforms,
-                image_shape,
-                keypoint_hflip_indices=self.keypoint_hflip_indices,
-            )
-            for entry in objects
-        ]
-        instances = detection_utils.annotations_to_instances(objects, image_shape, mask_format)
-        # Heads ask for the field without looking whether there are objects.
-        if self.use_instance_mask and not objects:
-            instances.gt_masks = _no_masks(image_shape, mask_format)
-        if self.recompute_boxes:
-            instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
-        dataset_dict["instances"] = detection_utils.filter_empty_instances(instances)
+            return _with_masks(objects, dataset_dict["file_name"])
+        return objects
 
 
 def _with_masks(objects: list[dict[str, Any]], file_name: str) -> list[dict[str, Any]]:
@@ -160,32 +145,3 @@ def _with_masks(objects: list[dict[str, Any]], file_name: str) -> list[dict[str,
             "or set dataloader.train.mapper.use_instance_mask=False"
         )
     return masked
-
-
-def _with_floats(entry: dict[str, Any]) -> dict[str, Any]:
-    """Returns the object with coordinates that transforms need not round."""
-    # Detectron2 keeps the type of the numbers: whole ones would lose their fraction at every step.
-    exact = {**entry, "bbox": [float(value) for value in entry["bbox"]]}
-    polygons = entry.get("segmentation")
-    if isinstance(polygons, list):
-        exact["segmentation"] = [[float(value) for value in polygon] for polygon in polygons]
-    return exact
-
-
-def _no_masks(image_shape: tuple[int, int], mask_format: str) -> PolygonMasks | BitMasks:
-    if mask_format == "polygon":
-        return PolygonMasks([])
-    return BitMasks(torch.zeros(0, *image_shape, dtype=torch.bool))
-
-
-def _crops_without_shapely(transforms: T.TransformList) -> bool:
-    """Tells whether polygons would have to be cut, for which fvcore needs an optional package."""
-    crops = any(isinstance(transform, T.CropTransform) for transform in transforms.transforms)
-    return crops and not available("shapely")
-
-
-def _with_run_lengths(entry: dict[str, Any], height: int, width: int) -> dict[str, Any]:
-    if isinstance(entry["segmentation"], dict):
-        return entry
-    polygons = mask_api.frPyObjects(entry["segmentation"], height, width)
-    return {**entry, "segmentation": mask_api.merge(polygons)}

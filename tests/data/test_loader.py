@@ -72,7 +72,9 @@ def _numbers(entry: dict[str, Any]) -> dict[str, Any]:
 def test_samples_do_not_depend_on_workers_or_on_where_a_run_begins(name: str):
     build = {"mapper": _augmenting_mapper(), "total_batch_size": 3, "seed": 4}
     alone = _take(build_train_loader(name, **build), 7)
-    _assert_equal(alone, _take(build_train_loader(name, num_workers=2, **build), 7))
+    for num_workers, prefetch_factor in ((1, 1), (2, 4)):
+        ahead = {"num_workers": num_workers, "prefetch_factor": prefetch_factor}
+        _assert_equal(alone, _take(build_train_loader(name, **ahead, **build), 7))
     later = build_train_loader(name, num_workers=2, start_iteration=4, **build)
     _assert_equal(alone[4:], _take(later, 3))
     other = _take(build_train_loader(name, **{**build, "seed": 5}), 7)
@@ -220,6 +222,7 @@ def test_built_by_lazy_config(name: str):
         ({"total_batch_size": 0}, r"total_batch_size \(0\) must be a positive multiple"),
         ({"start_iteration": -1}, "start_iteration must not be negative, got -1"),
         ({"num_workers": -1}, "num_workers must not be negative, got -1"),
+        ({"prefetch_factor": 0}, "prefetch_factor must be at least 1, got 0"),
     ],
 )
 def test_arguments_are_checked(name: str, arguments: dict[str, int], message: str):

@@ -14,6 +14,9 @@ from piip_d2.data import (
     get_dataset_dicts,
 )
 
+# That of the run, or the CPU where a config has no section ``train``.
+_DEVICE = "${oc.select:train.device,cpu}"
+
 
 def detection_dataloader(
     *,
@@ -43,11 +46,13 @@ def detection_dataloader(
         ),
         total_batch_size=total_batch_size,
         num_workers=num_workers,
+        device=_DEVICE,
     )
     dataloader.test = L(build_test_loader)(
         dataset=L(get_dataset_dicts)(names=test, filter_empty=False),
         mapper=L(PIIPDatasetMapper)(is_train=False, augmentations=[_resize()], image_format="RGB"),
         num_workers=num_workers,
+        device=_DEVICE,
     )
     dataloader.evaluator = L(COCOEvaluator)(dataset_name="${..test.dataset.names}")
     return dataloader
