@@ -28,6 +28,8 @@ train = dict(
             "train.amp.enabled=True",
             "train.activation_checkpointing=True",
         ],
+        # Models that do not fit on one GPU with their gradients and optimiser states.
+        fsdp=["train.fsdp.enabled=True", "train.activation_checkpointing=True"],
     ),
     # Mixed precision; dtype is "bf16" or "fp16".
     amp=dict(enabled=False, dtype="bf16"),
@@ -37,11 +39,33 @@ train = dict(
     # Moving average of the weights. Its decay grows as (1 + n) / (warmup + n) up to `decay`;
     # evaluate is "ema", "model" or "both".
     ema=dict(enabled=False, decay=0.9998, warmup=10, evaluate="ema"),
-    # Recompute activations in the backward pass where a module offers `use_act_checkpoint`.
+    # What modules with `use_act_checkpoint` recompute in the backward pass: "block" (or True),
+    # "stage" or "selective"; False keeps everything. See docs/MEMORY.md.
     activation_checkpointing=False,
     # Multiply all learning rates by batch / base_batch_size ("linear") or its root ("sqrt").
     auto_scale_lr=dict(enabled=False, base_batch_size=16, rule="linear"),
-    ddp=dict(broadcast_buffers=False, find_unused_parameters=False, fp16_compression=False),
+    # How several processes share the work, each with the whole model. Gradients may travel in 16
+    # bits; static_graph is for models that use the same weights in every iteration.
+    ddp=dict(
+        broadcast_buffers=False,
+        find_unused_parameters=False,
+        fp16_compression=False,
+        bf16_compression=False,
+        static_graph=False,
+        gradient_as_bucket_view=True,
+    ),
+    # Instead of that, every process keeps its share of weights, gradients and optimiser states.
+    # dtypes are "fp32" or "bf16". See docs/DISTRIBUTED.md.
+    fsdp=dict(
+        enabled=False,
+        param_dtype="bf16",
+        reduce_dtype="fp32",
+        # False keeps gathered weights until the backward pass: faster, and needs room for them.
+        reshard_after_forward=True,
+        cpu_offload=False,
+        # False exchanges accumulated gradients once an iteration, and keeps them whole until then.
+        exchange_every_batch=True,
+    ),
     checkpointer=dict(period=5000, max_to_keep=3),
     # 0 evaluates only at the end.
     eval_period=5000,
@@ -51,6 +75,8 @@ train = dict(
     early_stopping=dict(enabled=False, metric="bbox/AP", mode="max", patience=5, min_delta=0.0),
     log_period=20,
     tensorboard=True,
+    # One graph of the backbone by torch.compile; dynamic=True is one for all sizes of images.
+    compile=dict(enabled=False, backend="inductor", mode="default", dynamic=None),
     cudnn_benchmark=False,
     # torch.set_float32_matmul_precision: "highest", "high" or "medium".
     float32_matmul_precision="highest",

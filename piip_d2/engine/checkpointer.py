@@ -56,6 +56,9 @@ class AtomicCheckpointer(DetectionCheckpointer):
         **checkpointables: What else to save and load, with ``state_dict``/``load_state_dict``.
     """
 
+    is_collective = False
+    """Whether all processes have to save together."""
+
     def __init__(self, model: nn.Module, save_dir: str = "", **checkpointables: Any) -> None:
         super().__init__(model, save_dir, **checkpointables)
         self.metadata: dict[str, Any] = {}
@@ -92,6 +95,11 @@ class AtomicCheckpointer(DetectionCheckpointer):
         """Returns what a checkpoint holds."""
         parts = {key: part.state_dict() for key, part in self.checkpointables.items()}
         return {"model": self.model.state_dict(), **parts, "metadata": self.metadata}
+
+    def remove(self, path: str) -> None:
+        """Removes a checkpoint that is no longer wanted."""
+        if self.path_manager.exists(path):
+            self.path_manager.rm(path)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Notes the name of the last checkpoint, for ``--resume``."""
@@ -188,12 +196,17 @@ class AtomicCheckpointer(DetectionCheckpointer):
         if not self.has_checkpoint():
             return []
         last = Path(self.get_checkpoint_file())
+        if last.is_dir():
+            raise ValueError(
+                f"{last} was written by a sharded run; resume with train.fsdp.enabled=True, or "
+                "begin anew with train.init_checkpoint=model_final.pth of that run"
+            )
         files = list(Path(self.save_dir).glob("model_[0-9]*.pth"))
         files += Path(self.save_dir).glob("model_final.pth")
         files.sort(key=_modification_time, reverse=True)
         return [last, *(file for file in files if file != last)]
 
-    def _describe_failure(self, path: Path, error: Exception) -> str:
+    def _describe_failure(self, path: Path, error: BaseException) -> str:
         free = shutil.disk_usage(self.save_dir).free / 2**20
         previous = self.get_checkpoint_file()
         kept = f"the checkpoint before it, {previous}, is intact" if previous else "there was none"

@@ -8,7 +8,7 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 # The first one is what --resume and the tools look at first.
-_PATTERNS = ("last_checkpoint", "model_best.pth", "model_final.pth", "model_[0-9]*.pth")
+_PATTERNS = ("last_checkpoint", "model_best.pth", "model_final.pth", "model_final", "model_[0-9]*")
 
 
 def put_earlier_run_aside(folder: str | Path) -> Path | None:

@@ -85,8 +85,13 @@ class CheckpointHook(PeriodicCheckpointer):
 
     def step(self, iteration: int, **kwargs: Any) -> None:
         """Saves what is due at the end of an iteration."""
-        super().step(iteration, **kwargs)
+        if (iteration + 1) % self.period == 0:
+            self._save(f"{self.file_prefix}_{iteration:07d}", iteration)
+            self.recent_checkpoints.append(self.checkpointer.get_checkpoint_file())
+            if self.max_to_keep is not None and len(self.recent_checkpoints) > self.max_to_keep:
+                self.checkpointer.remove(self.recent_checkpoints.pop(0))
         if self.max_iter is not None and iteration >= self.max_iter - 1:
+            self._save(f"{self.file_prefix}_final", iteration)
             self._final_iteration = iteration
 
     def raise_if_unsaved(self) -> None:
@@ -153,6 +158,9 @@ class BestWeightsHook(BestCheckpointer):
 
     def _best_checking(self) -> None:
         latest = self.trainer.storage.latest()
+        if self._checkpointer.is_collective:
+            # Only the main process knows the metrics, and all must save together.
+            latest = comm.all_gather(dict(latest))[0]
         if self._val_metric not in latest:
             logger.warning(
                 "train.best.metric=%s is not among the evaluated metrics %s; no best weights are "

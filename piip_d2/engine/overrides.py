@@ -17,6 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 
 # An interpolation that is nothing but another key, seen from its own place after dots.
 _ONE_KEY = re.compile(r"\$\{(?P<dots>\.*)(?P<key>[\w.]+)\}")
+# Besides True and False they take the name of a mode; what has them refuses all else.
+_SWITCHES_WITH_MODES = ("activation_checkpointing", "act_checkpoint")
 
 
 def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
@@ -101,9 +103,9 @@ def _check_type(key: str, present: Any, value: Any, *, is_argument: bool) -> Non
     # Null often means "none of this", and what an interpolation gives shows later.
     if value is None or (isinstance(value, QuotedString | str) and "${" in str(value)):
         return
-    if isinstance(present, bool):
+    if isinstance(present, bool) and not key.endswith(_SWITCHES_WITH_MODES):
         wanted, fits = "True or False", isinstance(value, bool)
-    elif isinstance(present, int | float):
+    elif isinstance(present, int | float) and not isinstance(present, bool):
         # A function may well take a list, such as one of sizes, in the place of one number.
         allowed = (int, float, list) if is_argument else (int, float)
         wanted, fits = "a number", isinstance(value, allowed) and not isinstance(value, bool)

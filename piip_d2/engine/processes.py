@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from detectron2.engine import launch as start_processes
 from detectron2.utils import comm
+from torch.distributed.rendezvous import rendezvous
 from torch.multiprocessing import ProcessExitedException
 
 _VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
@@ -106,7 +107,13 @@ def _run_in_given_process(
 ) -> None:
     if uses_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if uses_gpu else "gloo", init_method="env://")
+    store, rank, size = next(rendezvous("env://"))
+    if os.environ.get("GROUP_WORLD_SIZE") == "1":
+        # torchrun keeps one store for all its restarts, in which the addresses of the processes
+        # that have ended still stand. Several machines may have counted differently.
+        store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+    backend = "nccl" if uses_gpu else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size)
     try:
         comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))
         comm.synchronize()

@@ -12,20 +12,21 @@ from detectron2.utils import comm
 from omegaconf import DictConfig
 from torch import nn
 
-from piip_d2._atomic_file import remove_unfinished
-from piip_d2.checkpoint.branch_weights import load_network_weights
 from piip_d2.data.loader import TrainLoader
 from piip_d2.engine.build import (
     build_ema,
     build_model,
     build_optimizer,
+    build_precision,
     build_train_loader,
     build_trainer,
 )
 from piip_d2.engine.checkpointer import AtomicCheckpointer, BestWeightsCheckpointer
+from piip_d2.engine.compilation import compile_as_configured
 from piip_d2.engine.earlier_run import put_earlier_run_aside
 from piip_d2.engine.ema import EMAHook, ExponentialMovingAverage
 from piip_d2.engine.evaluation import Evaluation
+from piip_d2.engine.fully_sharded import check_fsdp, shards_model
 from piip_d2.engine.hooks import (
     BestWeightsHook,
     CheckpointHook,
@@ -35,6 +36,12 @@ from piip_d2.engine.hooks import (
 )
 from piip_d2.engine.interruption import Interruption, TrainingInterrupted
 from piip_d2.engine.metadata import check_num_classes, describe_run, differences
+from piip_d2.engine.sharded_checkpointer import (
+    ShardedBestWeightsCheckpointer,
+    ShardedCheckpointer,
+)
+from piip_d2.engine.sharded_evaluation import ShardedEvaluation
+from piip_d2.engine.starting_point import load_start
 from piip_d2.engine.starting_weights import check_initial_checkpoint, check_starting_weights
 from piip_d2.engine.trainer import Trainer
 from piip_d2.engine.writers import MetricsHook, build_writers
@@ -58,15 +65,15 @@ def train(cfg: DictConfig, config_text: str = "", *, resume: bool = False) -> di
         ValueError: If the configuration, the data or a checkpoint does not fit.
     """
     _check_start(cfg, resume=resume)
-    evaluation = Evaluation(cfg)
-    model = build_model(cfg)
+    is_sharded = shards_model(cfg)
+    evaluation = ShardedEvaluation(cfg, build_precision(cfg)) if is_sharded else Evaluation(cfg)
+    model = build_model(cfg, sharded=is_sharded)
+    compile_as_configured(cfg, model)
     ema = build_ema(cfg, model)
     trainer = build_trainer(cfg, model, build_optimizer(cfg, model))
-    parts = {"trainer": trainer} | ({"ema": ema} if ema else {})
-    checkpointer = AtomicCheckpointer(model, cfg.train.output_dir, **parts)
-    best = BestWeightsCheckpointer(
-        model, cfg.train.output_dir, None if evaluation.weights == "model" else ema
-    )
+    checkpointer = _checkpointer(cfg, trainer, model, ema)
+    best_type = ShardedBestWeightsCheckpointer if is_sharded else BestWeightsCheckpointer
+    best = best_type(model, cfg.train.output_dir, None if evaluation.weights == "model" else ema)
     results: dict[str, Any] = {}
 
     def evaluate_now() -> dict[str, Any]:
@@ -83,7 +90,7 @@ def train(cfg: DictConfig, config_text: str = "", *, resume: bool = False) -> di
         )
         trainer.register_hooks(_hooks_up_to_checkpoint(cfg, ema, checkpoints))
         trainer.register_hooks_after_checkpoint(_evaluation_hooks(cfg, evaluate_now, best))
-        saved = _load_start(cfg, checkpointer, resume=resume)
+        saved = load_start(cfg, checkpointer, resume=resume)
         if ema and ema.num_updates == 0:
             ema.reset()
         start = trainer.next_iteration
@@ -118,6 +125,7 @@ def evaluate_checkpoint(cfg: DictConfig, config_text: str = "") -> dict[str, Any
     check_initial_checkpoint(path)
     evaluation = Evaluation(cfg)
     model = build_model(cfg)
+    compile_as_configured(cfg, model)
     saved: dict[str, Any] = {}
     ema = None
     if path:
@@ -140,9 +148,21 @@ def _check_start(cfg: DictConfig, *, resume: bool) -> None:
             raise ValueError(
                 f"train.{name} must be at least {least} and a whole number, got {number!r}"
             )
+    check_fsdp(cfg)
     resumes = resume and AtomicCheckpointer(nn.Identity(), cfg.train.output_dir).has_checkpoint()
     if not resumes:
         check_starting_weights(cfg)
+
+
+def _checkpointer(
+    cfg: DictConfig, trainer: Trainer, model: nn.Module, ema: ExponentialMovingAverage | None
+) -> AtomicCheckpointer:
+    folder = cfg.train.output_dir
+    if cfg.train.fsdp.enabled:
+        # Also for one process: any number of processes goes on where another one ended.
+        return ShardedCheckpointer(model, folder, trainer=trainer, ema=ema)
+    parts = {"trainer": trainer} | ({"ema": ema} if ema else {})
+    return AtomicCheckpointer(model, folder, **parts)
 
 
 def _compare(saved: dict[str, Any], present: dict[str, Any], model: nn.Module) -> None:
@@ -195,34 +215,6 @@ def _writer_hooks(cfg: DictConfig, trainer: Trainer) -> list[HookBase]:
         tensorboard=cfg.train.tensorboard,
     )
     return [MetricsHook(writers, period)]
-
-
-def _load_start(
-    cfg: DictConfig, checkpointer: AtomicCheckpointer, *, resume: bool
-) -> dict[str, Any]:
-    """Loads what the run starts from, and returns what is left of that checkpoint."""
-    folder = cfg.train.output_dir
-    if comm.is_main_process():
-        remove_unfinished(folder)
-    if resume:
-        saved = checkpointer.resume()
-        if saved is not None:
-            return saved
-        logger.info("There is no checkpoint in %s to resume from.", folder)
-    # What is the same in an initial checkpoint comes from there.
-    if cfg.train.branch_weights:
-        load_network_weights(checkpointer.model, cfg.train.branch_weights)
-    if cfg.train.init_checkpoint:
-        return checkpointer.load_for(
-            "initialize",
-            cfg.train.init_checkpoint,
-            prefer_average=cfg.train.ema.evaluate != "model",
-        )
-    logger.info(
-        "Training starts from scratch%s (train.init_checkpoint is empty).",
-        " but for branches" if any(cfg.train.branch_weights) else "",
-    )
-    return {}
 
 
 def _make_room(folder: str, start: int) -> None:

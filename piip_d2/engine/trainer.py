@@ -14,8 +14,15 @@ from detectron2.engine import HookBase, SimpleTrainer
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
+from piip_d2.engine.fully_sharded import (
+    average_whole_gradients,
+    is_sharded,
+    local_part,
+    sharded_norm,
+)
 from piip_d2.engine.metric_state import metric_state, restore_metrics
 from piip_d2.engine.precision import Precision
 from piip_d2.engine.seeding import seed_everything
@@ -32,21 +39,25 @@ class GradientClipping:
 class Trainer(SimpleTrainer):
     """Detectron2's trainer with accumulation, mixed precision, clipping and exact resumption.
 
-    Before every forward pass the random generators are seeded from (seed, iteration, rank, batch),
-    so a resumed run draws what an uninterrupted one would have drawn.
+    Before every forward pass the random generators are seeded from the seed, the iteration and the
+    number of the batch among all batches of the iteration, those of all processes counted. So a
+    resumed run draws what an uninterrupted one would have drawn, and N processes draw together
+    what one process draws that averages N batches.
 
     A checkpoint is taken in the middle of an iteration's ``after_step``: what the hooks behind it
     do (evaluate, write metrics) is not in it. They are registered by
     :meth:`register_hooks_after_checkpoint`, and a resumed run first lets them make up for it.
 
     Args:
-        model: Returns a dict of losses; may be wrapped for data parallelism.
+        model: Returns a dict of losses; may be wrapped for data parallelism or sharded.
         optimizer: Updates the model's weights.
         precision: Arithmetic of the forward pass.
         seed: Seed of the run, the same in all processes.
         accumulate: Batches per iteration; their gradients are averaged.
         clipping: Bound of the gradient norm, or None for no bound.
         metric_window: How many iterations of metrics a checkpoint remembers for smoothing.
+        exchange_every_batch: Whether a sharded model's gradients travel with every batch, so that
+            none is ever kept whole, rather than once an iteration.
 
     Raises:
         ValueError: If ``accumulate`` is not positive.
@@ -62,6 +73,7 @@ class Trainer(SimpleTrainer):
         accumulate: int = 1,
         clipping: GradientClipping | None = None,
         metric_window: int = 20,
+        exchange_every_batch: bool = True,
     ) -> None:
         if accumulate < 1:
             raise ValueError(f"train.accumulate must be at least 1, got {accumulate}")
@@ -71,6 +83,7 @@ class Trainer(SimpleTrainer):
         self.accumulate = accumulate
         self.clipping = clipping
         self._metric_window = metric_window
+        self._exchange_every_batch = exchange_every_batch
         self._hooks_after_checkpoint: list[HookBase] = []
         self._inside_step = False
         self._loaded_metrics: dict[str, Any] | None = None
@@ -142,10 +155,13 @@ class Trainer(SimpleTrainer):
             batch = self._next_batch()
             data_time += time.perf_counter() - start
             # Behind the loading, which may itself draw random numbers in this process.
-            seed_everything(self.seed, self.iter, comm.get_rank(), index)
+            share = index * comm.get_world_size() + comm.get_rank()
+            seed_everything(self.seed, self.iter, 0, share)
             for name, loss in self._forward_backward(batch, index).items():
-                share = loss / self.accumulate
-                averages[name] = averages[name] + share if name in averages else share
+                part = loss / self.accumulate
+                averages[name] = averages[name] + part if name in averages else part
+        if is_sharded(self.model):
+            average_whole_gradients(self.model)
         self.after_backward()
         norm = self._unscaled_gradient_norm()
         self._write_metrics(averages, data_time)
@@ -193,18 +209,27 @@ class Trainer(SimpleTrainer):
 
     def _gradient_exchange(self, *, last: bool) -> AbstractContextManager[None]:
         # Gradients travel between processes once an iteration, with the last batch.
+        if isinstance(self.model, FSDPModule):
+            self.model.set_requires_gradient_sync(last or self._exchange_every_batch)
         if last or not isinstance(self.model, DistributedDataParallel):
             return nullcontext()
-        return self.model.no_sync()
+        # A static graph is learnt from backward passes that exchange; to leave this out in later
+        # ones only would let a resumed run round differently.
+        return nullcontext() if self.model.static_graph else self.model.no_sync()
 
     def _unscaled_gradient_norm(self) -> float:
         self.precision.unscale(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         gradients = [p.grad for p in parameters if p.grad is not None]
         norm_type = self.clipping.norm_type if self.clipping else 2.0
-        norm = nn.utils.get_total_norm(gradients, norm_type)
-        if self.clipping:
-            nn.utils.clip_grads_with_norm_(parameters, self.clipping.max_norm, norm)
+        if is_sharded(self.model):
+            norm = sharded_norm(gradients, norm_type, torch.device(self.precision.device_type))
+            if self.clipping:
+                _clip_shares(gradients, self.clipping.max_norm, norm)
+        else:
+            norm = nn.utils.get_total_norm(gradients, norm_type)
+            if self.clipping:
+                nn.utils.clip_grads_with_norm_(parameters, self.clipping.max_norm, norm)
         if not math.isfinite(norm) and not self.precision.skips_overflow:
             raise FloatingPointError(
                 f"the gradients of {_bad_gradients(self.model)} are not finite at iteration "
@@ -212,6 +237,13 @@ class Trainer(SimpleTrainer):
                 "gradients (train.clip_grad.enabled=True) or lower the learning rate"
             )
         return float(norm)
+
+
+def _clip_shares(gradients: list[Tensor], max_norm: float, norm: Tensor) -> None:
+    """Does to shares of gradients what ``clip_grads_with_norm_`` does to whole ones."""
+    factor = float((max_norm / (norm + 1e-6)).clamp(max=1.0))
+    for gradient in gradients:
+        local_part(gradient).mul_(factor)
 
 
 def _check_finite(losses: dict[str, Tensor], iteration: int, batch: list[dict[str, Any]]) -> None:
@@ -232,6 +264,6 @@ def _bad_gradients(model: nn.Module) -> str:
     bad = [
         name
         for name, parameter in model.named_parameters()
-        if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all())
+        if parameter.grad is not None and not bool(torch.isfinite(local_part(parameter.grad)).all())
     ]
     return f"{', '.join(bad[:3])} and {len(bad) - 3} more" if len(bad) > 3 else ", ".join(bad)

@@ -11,17 +11,19 @@ import socket
 from collections.abc import Iterator, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 
+from piip_d2.data.overrides import apply_data_section
 from piip_d2.engine import launch, load_config, set_up_run, train
 from piip_d2.engine.environment import FILE_LOGGER
 from tests.engine.toys import ToyEvaluator
 
 CONFIG = str(Path(__file__).with_name("toy_config.py"))
+SCREEN = "screen.txt"
 
 # What may differ between two equal runs.
 _CLOCKS = ("time", "data_time", "rank_data_time", "eta_seconds", "[metric]max_rss_mb")
@@ -45,6 +47,19 @@ def undone_process_state() -> Iterator[None]:
     ToyEvaluator.scripted = None
 
 
+class Job(NamedTuple):
+    """A training in one folder."""
+
+    folder: Path
+    overrides: Sequence[str] = ()
+    resume: bool = False
+    config: str = CONFIG
+
+    def screens(self) -> list[Path]:
+        """Where its output is, if it has begun."""
+        return list(self.folder.glob(SCREEN))
+
+
 def toy_config(folder: Path, *overrides: str) -> DictConfig:
     """The toy configuration with its output in ``folder``."""
     return load_config(CONFIG, [*overrides, f"train.output_dir={folder}"])
@@ -52,7 +67,15 @@ def toy_config(folder: Path, *overrides: str) -> DictConfig:
 
 def run_toy(folder: Path, *overrides: str, resume: bool = False) -> dict[str, Any]:
     """Trains the toy in this process and returns its last metrics."""
-    cfg = toy_config(folder, *overrides)
+    return run(folder, *overrides, resume=resume)
+
+
+def run(
+    folder: Path, *overrides: str, resume: bool = False, config: str = CONFIG
+) -> dict[str, Any]:
+    """Trains what a configuration describes in this process and returns its last metrics."""
+    cfg = load_config(config, [*overrides, f"train.output_dir={folder}"])
+    apply_data_section(cfg)
     return train(cfg, set_up_run(cfg), resume=resume)
 
 
@@ -65,18 +88,24 @@ def start_toy(folder: Path, *overrides: str, resume: bool = False) -> BaseProces
 
 def run_toy_in_two_processes(folder: Path, *overrides: str, resume: bool = False) -> None:
     """Trains the toy in two processes that were started as torchrun does it."""
+    run_in_processes(2, Job(folder, overrides, resume))
+
+
+def run_in_processes(count: int, *jobs: Job) -> None:
+    """Does one job after the other in processes that were started as torchrun does it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     group = [
-        _CONTEXT.Process(target=_run_as_rank, args=(rank, port, folder, overrides, resume))
-        for rank in range(2)
+        _CONTEXT.Process(target=_run_as_rank, args=(rank, count, port, jobs))
+        for rank in range(count)
     ]
     for process in group:
         process.start()
     for process in group:
         process.join()
-    assert [process.exitcode for process in group] == [0, 0], (folder / "screen.txt").read_text()
+    screens = "".join(screen.read_text() for job in jobs for screen in job.screens())
+    assert [process.exitcode for process in group] == [0] * count, screens
 
 
 def metric_lines(folder: Path) -> list[dict[str, Any]]:
@@ -86,29 +115,35 @@ def metric_lines(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in entry.items() if k not in _CLOCKS} for entry in entries]
 
 
-def _run_as_rank(
-    rank: int, port: int, folder: Path, overrides: Sequence[str], resume: bool
-) -> None:
+def _run_as_rank(rank: int, count: int, port: int, jobs: Sequence[Job]) -> None:
     os.environ.update(
         RANK=str(rank),
-        WORLD_SIZE="2",
+        WORLD_SIZE=str(count),
         LOCAL_RANK=str(rank),
-        LOCAL_WORLD_SIZE="2",
+        LOCAL_WORLD_SIZE=str(count),
         MASTER_ADDR="127.0.0.1",
         MASTER_PORT=str(port),
     )
     # The number of processes is torchrun's, not this one.
-    launch(_run_quietly, 1, args=(folder, overrides, resume))
+    launch(_run_jobs, 1, args=(jobs,))
 
 
-def _run_quietly(folder: Path, overrides: Sequence[str], resume: bool) -> None:
+def _run_jobs(jobs: Sequence[Job]) -> None:
+    for job in jobs:
+        _run_quietly(*job)
+
+
+def _run_quietly(
+    folder: Path, overrides: Sequence[str], resume: bool, config: str = CONFIG
+) -> None:
     torch.set_num_threads(1)
     # A child of the server inherits its way of starting processes, which is slow for workers.
     multiprocessing.set_start_method("fork", force=True)
     folder.mkdir(parents=True, exist_ok=True)
     with (
-        open(folder / "screen.txt", "a") as screen,
+        open(folder / SCREEN, "a") as screen,
         contextlib.redirect_stdout(screen),
         contextlib.redirect_stderr(screen),
+        undone_process_state(),
     ):
-        run_toy(folder, *overrides, resume=resume)
+        run(folder, *overrides, resume=resume, config=config)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -51,14 +54,22 @@ class ToyDetector(nn.Module):
 
 
 class ToySamples(Dataset[Sample]):
-    """Samples that are functions of (seed, position)."""
+    """Samples that are functions of (seed, position).
 
-    def __init__(self, seed: int, delay: float) -> None:
+    The process that first comes to the position ``deadly`` is killed, and leaves a file behind.
+    """
+
+    def __init__(self, seed: int, delay: float, deadly: int = -1, grave: str = "") -> None:
         self.seed = seed
         self.delay = delay
+        self.deadly = deadly
+        self.grave = Path(grave)
 
     def __getitem__(self, position: int) -> Sample:
         time.sleep(self.delay)
+        if position == self.deadly and not self.grave.exists():
+            self.grave.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + position)
         image = torch.rand(3, 2, 2, generator=generator)
         return {"image": image, "position": position, "file_name": f"{position}.png"}
@@ -85,10 +96,12 @@ def build_toy_train_loader(
     seed: int | None = None,
     start_iteration: int = 0,
     delay: float = 0.0,
+    deadly: int = -1,
+    grave: str = "",
 ) -> DataLoader[Sample]:
     """An endless loader that can begin anywhere."""
     return DataLoader(
-        ToySamples(seed or 0, delay),
+        ToySamples(seed or 0, delay, deadly, grave),
         batch_sampler=_Positions(total_batch_size, start_iteration),
         num_workers=num_workers,
         collate_fn=list,
