@@ -1,0 +1,1 @@
+"""All benchmarks of one GPU, ``python -m benchmarks.gpu``."""

@@ -1,0 +1,116 @@
+"""Measures how time and memory grow with the number of tokens where all attention is in windows.
+
+python -m benchmarks.growth --output benchmarks/results/cpu.json --plot docs/images/growth.png
+
+Images are squares of 256 to 4096 pixels; those whose training step would need more memory than
+--memory allows are used for inference alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from benchmarks.command import add_common_options, command_line, start
+from benchmarks.costs import count_windowed_flop
+from benchmarks.networks import EAGER
+from benchmarks.rows import INFERENCE, TRAINING, Results
+from benchmarks.suite import Deadline, run_tasks
+from benchmarks.worker import GROWTH, Task
+
+NETWORK = "piip_ts_windowed"
+SIDES = (256, 512, 1024, 1536, 2048, 3072, 4096)
+_TINY_SIDES = (256, 512)
+# What this network takes per pixel in float32, as measured at 512 pixels.
+_BYTES_PER_PIXEL = {INFERENCE: 800, TRAINING: 3300}
+_PATIENCE = {"samples": 5, "at_least": 1, "seconds": 6.0}
+_TINY_PATIENCE = {"samples": 2, "at_least": 1, "seconds": 0.1, "sample_s": 0.0}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measures and draws the growth."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_common_options(parser)
+    parser.add_argument("--budget", type=float, default=300.0, help="seconds for all of it")
+    parser.add_argument("--memory", type=float, default=20.0, help="GiB that may be taken")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="picture to draw")
+    args = parser.parse_args(argv)
+    results, run = start(args, GROWTH, command_line("benchmarks.growth", argv))
+    groups = ([task] for task in plan_tasks(args))
+    run_tasks(groups, results, run, Deadline(args.budget), limit_s=args.budget)
+    if args.plot:
+        draw(growth_rows(results), args.plot)
+
+
+def plan_tasks(args: argparse.Namespace) -> Iterator[Task]:
+    """The tasks of a command line, small images first."""
+    for side in _TINY_SIDES if args.tiny else SIDES:
+        for mode in (INFERENCE, TRAINING):
+            if side**2 * _BYTES_PER_PIXEL[mode] > args.memory * 2**30:
+                continue
+            yield Task(
+                suite=GROWTH,
+                network=NETWORK,
+                mode=mode,
+                dtype="float32",
+                variants=(EAGER,),
+                device=args.device,
+                threads=args.threads,
+                image_side=side,
+                flop=count_windowed_flop(side, mode),
+                patience=_TINY_PATIENCE if args.tiny else _PATIENCE,
+            )
+
+
+def growth_rows(results: Results) -> dict[str, list[dict[str, Any]]]:
+    """The rows of this benchmark by mode, small images first."""
+    rows = [row for row in results.rows if row["suite"] == GROWTH]
+    return {
+        mode: sorted((row for row in rows if row["mode"] == mode), key=lambda row: row["tokens"])
+        for mode in (INFERENCE, TRAINING)
+    }
+
+
+def own_memory(row: Mapping[str, Any]) -> int:
+    """Bytes that a row's process took beyond what it had before the model was built."""
+    return int(row["peak_memory_bytes"]) - int(row["idle_memory_bytes"])
+
+
+def draw(rows: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
+    """Draws time and memory against tokens, with dotted lines through the last points.
+
+    Args:
+        rows: By mode, small images first.
+        path: The picture; its folder is made.
+    """
+    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
+    time_axes, memory_axes = figure.subplots(1, 2)
+    for mode, found in rows.items():
+        if not found:
+            continue
+        tokens = [row["tokens"] for row in found]
+        for axes, values in (
+            (time_axes, [row["median_s"] for row in found]),
+            (memory_axes, [own_memory(row) / 2**30 for row in found]),
+        ):
+            (line,) = axes.plot(tokens, values, "o-", label=mode)
+            linear = [values[-1] * count / tokens[-1] for count in tokens]
+            axes.plot(tokens, linear, ":", color=line.get_color(), label=f"{mode}, if linear")
+    for axes, label in ((time_axes, "seconds per image"), (memory_axes, "GiB beyond start")):
+        axes.set(xscale="log", yscale="log", xlabel="tokens of both branches", ylabel=label)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context({"svg.hashsalt": "growth"}):
+        figure.savefig(path, dpi=110, metadata={"Software": None})
+
+
+if __name__ == "__main__":
+    main()
