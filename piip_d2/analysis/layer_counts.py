@@ -50,9 +50,10 @@ def layers_flops(layers: nn.Module, size: MapSize) -> _Count:
             flops, size = layers_flops(layer, size)
             total += flops
         return total, size
-    if type(layers) not in _COUNTERS:
-        raise ValueError(f"the reference's counter has no rule for {type(layers).__name__}")
-    return _COUNTERS[type(layers)](layers, size)
+    for kind in type(layers).__mro__:
+        if kind in _COUNTERS:
+            return _COUNTERS[kind](layers, size)
+    raise ValueError(f"the reference's counter has no rule for {type(layers).__name__}")
 
 
 def _conv(layer: nn.Conv2d, size: MapSize) -> _Count:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,6 +13,9 @@ from piip_d2.ops.autocast import without_autocast
 
 # Beyond this many keys, the matrix of weights costs more memory than it saves time.
 _MAX_KEYS = 1024
+
+# Changed by without_matrix_of_weights alone.
+_may_use_matrix = True
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -28,9 +34,30 @@ def attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = N
         (B, M, Q, D).
     """
     bias = None if bias is None else bias.to(query.dtype)
-    if query.device.type == "cpu" and query.dtype == torch.bfloat16 and key.shape[2] <= _MAX_KEYS:
+    is_slow_in_pytorch = query.device.type == "cpu" and query.dtype == torch.bfloat16
+    # An exported program is to hold for any number of keys.
+    may_use_matrix = _may_use_matrix and not torch.compiler.is_exporting()
+    if is_slow_in_pytorch and may_use_matrix and key.shape[2] <= _MAX_KEYS:
         return _with_matrix_of_weights(query, key, value, bias)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+
+
+@contextmanager
+def without_matrix_of_weights() -> Iterator[None]:
+    """Lets :func:`attention` on a CPU keep what it keeps on a GPU, for a block.
+
+    For counts of memory that are made on a CPU and hold for a GPU. All threads are concerned, as a
+    backward pass that recomputes may run in another.
+
+    Yields:
+        Nothing.
+    """
+    global _may_use_matrix
+    before, _may_use_matrix = _may_use_matrix, False
+    try:
+        yield
+    finally:
+        _may_use_matrix = before
 
 
 def _with_matrix_of_weights(

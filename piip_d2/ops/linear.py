@@ -12,9 +12,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.utils.flop_counter import register_flop_formula
 
 _HAS_ONEDNN = torch.backends.mkldnn.is_available()
+# Processors without AVX-512 have no such products in oneDNN.
+_HAS_BFLOAT16 = _HAS_ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -57,13 +60,27 @@ def _takes_onednn(x: Tensor, weight: Tensor) -> bool:
     return (
         x.device.type == "cpu"
         and x.dtype == weight.dtype
-        and x.dtype in (torch.float32, torch.bfloat16)
-        and _HAS_ONEDNN
+        and (
+            (x.dtype == torch.float32 and _HAS_ONEDNN)
+            or (x.dtype == torch.bfloat16 and _HAS_BFLOAT16)
+        )
         and not torch.is_autocast_enabled("cpu")
+        and not _is_transformed()
         # Programs for other runtimes need PyTorch's own operators.
         and not torch.compiler.is_exporting()
         and not torch.jit.is_tracing()
     )
+
+
+def _is_transformed() -> bool:
+    """Whether a transform of ``torch.func`` or forward-mode differentiation is at work.
+
+    Operators with a registered derivative go through neither.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    level = torch._C._functorch.maybe_current_level()
+    return level is not None or forward_ad._current_level >= 0
 
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

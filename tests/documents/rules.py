@@ -161,10 +161,20 @@ def _compute_sanitizer(words: tuple[str, ...]) -> None:
 
 
 def _example(words: tuple[str, ...]) -> None:
-    # It downloads a network; a slow test of its own runs it.
-    program = (ROOT / words[1]).read_text()
-    for option in words[2:]:
-        assert not option.startswith("--") or f'"{option}"' in program, option
+    # They download a network or need a trained one; slow tests of their own run them.
+    _check_options(words[2:], (ROOT / words[1]).read_text())
+
+
+def _benchmark(words: tuple[str, ...]) -> None:
+    # Tests of their own run them with tiny networks.
+    parser = (ROOT / "benchmarks" / "command.py").read_text()
+    program = (ROOT / f"{words[2].replace('.', '/')}.py").read_text()
+    _check_options(words[3:], parser + program)
+
+
+def _check_options(words: tuple[str, ...], program: str) -> None:
+    for word in words:
+        assert not word.startswith("--") or f'"{word}"' in program, word
 
 
 def _train(words: tuple[str, ...]) -> Shortened:
@@ -223,6 +233,8 @@ _RULES: dict[str, Callable[[tuple[str, ...]], Shortened | None]] = {
     r"torchrun ": _torchrun,
     r"python demo\.py ": _demo,
     r"python tools/convert_checkpoint\.py ": _convert,
+    r"python tools/sweep_resolutions\.py ": _example,
     r"python tools/\w+\.py ": _as_it_is,
+    r"python -m benchmarks\.": _benchmark,
     r"python docs/examples/\w+\.py ": _example,
 }

@@ -31,7 +31,7 @@ def test_one_gpu_preset_keeps_the_batch_of_16() -> None:
 
 
 def test_unknown_preset() -> None:
-    with pytest.raises(ValueError, match=r"must be one of \['one_gpu'\], got 'two_gpu'"):
+    with pytest.raises(ValueError, match=r"must be one of \['fsdp', 'one_gpu'\], got 'two_gpu'"):
         load_config(CONFIG, ["train.preset=two_gpu"])
 
 

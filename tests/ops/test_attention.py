@@ -54,3 +54,18 @@ def test_many_keys_make_no_matrix_of_weights() -> None:
     heads = _heads(2, 1025, torch.bfloat16)
     expected = F.scaled_dot_product_attention(*heads)
     torch.testing.assert_close(attention(*heads), expected, atol=0, rtol=0)
+
+
+def test_exported_programs_hold_for_any_number_of_keys() -> None:
+    class Attention(torch.nn.Module):
+        def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            return attention(query, key, value)
+
+    keys = torch.export.Dim("keys", min=2, max=5000)
+    program = torch.export.export(
+        Attention(),
+        tuple(_heads(5, 7, torch.bfloat16)),
+        dynamic_shapes={"query": None, "key": {2: keys}, "value": {2: keys}},
+    )
+    heads = _heads(5, 2000, torch.bfloat16)
+    torch.testing.assert_close(program.module()(*heads), attention(*heads), atol=2e-2, rtol=2e-2)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.utils.flop_counter import FlopCounterMode
 
 from piip_d2.layers import Linear, Mlp
@@ -61,6 +66,37 @@ def test_gelu(approximate: str, dtype: torch.dtype, tolerance: float, is_trainin
     exact = F.gelu(F.linear(*[x.double() for x in inputs]), approximate=approximate)
     torch.testing.assert_close(output.double(), exact, atol=tolerance * 10, rtol=tolerance)
     assert output.requires_grad == is_training
+
+
+def test_transforms() -> None:
+    x, weight, bias = (tensor.detach() for tensor in _problem((3, 5), 4))
+
+    def loss(x: Tensor) -> Tensor:
+        return linear(x, weight, bias).square().sum()
+
+    expected = 2 * F.linear(x, weight, bias) @ weight
+    torch.testing.assert_close(torch.func.grad(loss)(x), expected)
+    _, tangent = torch.func.jvp(lambda x: linear(x, weight, bias), (x,), (x,))
+    torch.testing.assert_close(tangent, F.linear(x, weight))
+    with forward_ad.dual_level():
+        dual = linear(forward_ad.make_dual(x, x), weight, bias)
+        torch.testing.assert_close(forward_ad.unpack_dual(dual).tangent, F.linear(x, weight))
+    batched = torch.vmap(lambda x: linear(x, weight, bias))(x)
+    torch.testing.assert_close(batched, F.linear(x, weight, bias))
+
+
+_WITHOUT_BFLOAT16 = """
+import torch
+from piip_d2.layers import Mlp
+mlp = Mlp(32, 64, torch.nn.GELU()).bfloat16()
+with torch.no_grad():
+    assert torch.isfinite(mlp(torch.randn(4, 9, 32, dtype=torch.bfloat16))).all()
+"""
+
+
+def test_processors_without_products_in_bfloat16() -> None:
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    subprocess.run([sys.executable, "-c", _WITHOUT_BFLOAT16], env=environment, check=True)
 
 
 def test_under_autocast_it_is_a_layer_like_others() -> None:

@@ -58,7 +58,7 @@ class BEiTBranch(TransformerBranch):
         drop_path_rate: float = 0.0,
         drop_path_schedule: str = "linear",
         patch_embed: nn.Module | None = None,
-        use_act_checkpoint: bool = False,
+        use_act_checkpoint: bool | str = False,
         **block_options: Any,
     ) -> None:
         drop_paths = per_block_drop_paths(drop_path_rate, drop_path_schedule, depth)

@@ -58,7 +58,7 @@ class ViTBranch(TransformerBranch):
         drop_path_rate: float = 0.0,
         drop_path_schedule: str = "constant",
         patch_embed: nn.Module | None = None,
-        use_act_checkpoint: bool = False,
+        use_act_checkpoint: bool | str = False,
         **block_options: Any,
     ) -> None:
         super().__init__(

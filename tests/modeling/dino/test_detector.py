@@ -11,8 +11,8 @@ import torch
 from detectron2.utils.events import EventStorage
 from torch import Tensor
 
+from piip_d2.layers import activation_checkpoint
 from piip_d2.modeling import DINO
-from piip_d2.modeling.dino import decoder, encoder
 from tests.modeling.dino.tiny import build_small_model, disturb, make_input
 
 NUM_LOSSES = 3 * (3 + 1 + 3)
@@ -124,8 +124,8 @@ def test_recomputation_changes_nothing(parts: set[str], monkeypatch: pytest.Monk
     torch.manual_seed(1)
     batch = [make_input((64, 96), 3), make_input((80, 64), 1)]
     num_recomputed = []
-    for module in (encoder, decoder):
-        monkeypatch.setattr(module, "checkpoint", count_calls(module.checkpoint, num_recomputed))
+    counted = count_calls(activation_checkpoint.checkpoint, num_recomputed)
+    monkeypatch.setattr(activation_checkpoint, "checkpoint", counted)
     results = []
     for wanted in (set(), parts):
         torch.manual_seed(2)
