@@ -62,7 +62,8 @@ bench: $(STAMP)  ## measure this CPU with operator, backbones, growth and data; 
 	$(BIN)/python -W ignore -m benchmarks.backbone_speed $(BENCH_OPTIONS) --budget 500
 	$(BIN)/python -W ignore -m benchmarks.growth $(BENCH_OPTIONS) --budget 140 \
 	    --plot docs/images/growth.png
-	$(BIN)/python -W ignore -m benchmarks.data_loading $(BENCH_OPTIONS) --num-images 12
+	$(BIN)/python -W ignore -m benchmarks.data_loading $(BENCH_OPTIONS) --num-images 12 \
+	    --model piip_tsb_1120_896_448
 	$(BIN)/python -W ignore -m benchmarks.performance
 
 lint: $(STAMP)  ## check format, style, types, docstrings and spelling

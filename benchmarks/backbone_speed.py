@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from benchmarks.ceilings import measure_ceilings
 from benchmarks.command import add_common_options, command_line, device_of, start
 from benchmarks.costs import count_flop
-from benchmarks.networks import BASELINE, COMPILED, EAGER, NAIVE
+from benchmarks.networks import BASELINE, COMPILED, EAGER, NAIVE, NARROW
 from benchmarks.rows import CEILINGS, INFERENCE, TRAINING
 from benchmarks.suite import Deadline, run_tasks
 from benchmarks.worker import Task
@@ -30,6 +30,7 @@ PLAN = (
     (PYRAMID, INFERENCE, _FP32, EAGER),
     (PYRAMID, TRAINING, _FP32, EAGER),
     (PYRAMID, INFERENCE, _BF16, EAGER),
+    (PYRAMID, INFERENCE, _BF16, NARROW),
     (BASELINE, INFERENCE, _FP32, EAGER),
     (PYRAMID, TRAINING, _BF16, EAGER),
     (PYRAMID, TRAINING, _FP32, CHECKPOINTED_BLOCK),
@@ -65,8 +66,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     results, run = start(args, SUITE, command_line("benchmarks.backbone_speed", argv))
     deadline = Deadline(args.budget)
-    if not any(row["suite"] == CEILINGS for row in results.rows):
-        measure_ceilings(results, run, device_of(args), tiny=args.tiny)
+    # Those of the same device, threads and versions stay as they are.
+    results.start(CEILINGS, run, resume=True)
+    measure_ceilings(results, run, device_of(args), tiny=args.tiny)
     groups = ([task] for task in plan_tasks(args))
     run_tasks(groups, results, run, deadline, limit_s=args.limit)
 

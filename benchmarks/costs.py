@@ -18,8 +18,6 @@ _HEADS_ON_REGIONS = ("box_head", "mask_head")
 # A multiply-add is two operations. A backward pass takes two products for each of the forward one.
 _PER_MULTIPLY_ADD = 2
 _PASSES_OF_TRAINING = 3
-# What the published cost of a backbone covers; its feature maps are counted by ours only.
-_UP_TO_THE_MERGE = ("branches", "interactions", "stage_merges", "merge")
 
 
 def count_flop(
@@ -45,13 +43,6 @@ def count_flop(
     multiply_adds = sum(part.flops for part in report.parts if part.name not in left_out)
     passes = _PASSES_OF_TRAINING if mode == TRAINING else 1
     return float(_PER_MULTIPLY_ADD * passes * batch_size * multiply_adds)
-
-
-def count_flop_up_to_the_merge(network: str) -> float:
-    """Counts the operations of a forward pass without the feature maps at its end."""
-    report = _report(network, whole_detector=False, tiny=False)
-    parts = [part for part in report.parts if part.name.split(".")[0] in _UP_TO_THE_MERGE]
-    return float(_PER_MULTIPLY_ADD * sum(part.flops for part in parts))
 
 
 def count_windowed_flop(side: int, mode: str) -> float:

@@ -5,7 +5,7 @@ python -m benchmarks.data_loading --output benchmarks/results/data_loading.json
 
 One worker's time for an image is that of this process, on one thread, in time of the processor.
 Beside it: Detectron2's own mapper on the same images, loaders with workers, and with ``--model``
-a training step of a config, as the rate to keep up with.
+a training step of a detector, as the rate to keep up with.
 """
 
 from __future__ import annotations
@@ -20,25 +20,29 @@ from typing import Any
 
 import numpy as np
 import torch
-from detectron2.config import instantiate
 from detectron2.data import DatasetMapper
 from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
-from detectron2.utils.events import EventStorage
 from PIL import Image
 
 from benchmarks.command import add_common_options, command_line, device_of, start
-from benchmarks.rows import TRAINING, Results, Row
-from piip_d2.configs import get_config
+from benchmarks.networks import EAGER, EXPERIMENTS, build_model
+from benchmarks.rows import TRAINING, Results, Row, timing_fields
+from benchmarks.steps import make_detector_step
+from benchmarks.stopwatch import Patience, measure
 from piip_d2.data import PIIPDatasetMapper, SceneOptions, build_train_loader, render_scene
 from piip_d2.data.augmentation import MultiScaleCrop
 from piip_d2.data.scene_files import scene_to_coco
 from piip_d2.data.seeding import sample_randomness
+from piip_d2.engine.precision import Precision
 from piip_d2.visualization.image_files import find_images
 
 SUITE = "data_loading"
 LOADING = "loading"
 BASELINE = "detectron2"
+_STEP = "training step"
+_DTYPE = "uint8"
+_LOADER_SAMPLES = 3
 # Sides of files, in pixels, and how they are drawn.
 FILE_SIZES = {"640x480": (640, 480), "1280x960": (1280, 960)}
 OBJECTS = (5, 9)
@@ -149,45 +153,53 @@ def time_mapper(mapper: Mapper, entries: Sequence[Entry], passes: int) -> list[f
     return times[3:]
 
 
-def time_loader(mapper: Mapper, entries: list[Entry], num_workers: int, count: int) -> float:
-    """Returns seconds on the clock for one image of a loader with workers that are all busy."""
+def time_loader(mapper: Mapper, entries: list[Entry], num_workers: int, count: int) -> list[float]:
+    """Returns seconds on the clock per image of a loader with workers that are all busy.
+
+    Args:
+        mapper: What prepares images.
+        entries: The images.
+        num_workers: Number of workers.
+        count: Images of each of the samples.
+
+    Returns:
+        A number for each sample.
+    """
     loader = iter(
         build_train_loader(entries, mapper=mapper, total_batch_size=2, num_workers=num_workers)
     )
     # What was prepared ahead is taken first.
     for _ in range(2 * num_workers + 2):
         next(loader)
-    begin = time.perf_counter()
-    for _ in itertools.islice(loader, count // 2):
-        pass
-    return (time.perf_counter() - begin) / (count // 2 * 2)
+    times, batches = [], max(1, count // 2)
+    for _ in range(_LOADER_SAMPLES):
+        begin = time.perf_counter()
+        for _ in itertools.islice(loader, batches):
+            pass
+        times.append((time.perf_counter() - begin) / (2 * batches))
+    return times
 
 
-def time_training_step(config: str, entries: list[Entry], device: torch.device) -> list[float]:
-    """Times forward and backward passes of a config's model on images of its own loader.
+def training_step(network: str, device: torch.device, *, tiny: bool) -> Row:
+    """Times training steps of a whole detector, on one image.
 
     Args:
-        config: Name of the config.
-        entries: The images.
+        network: One of :data:`benchmarks.networks.EXPERIMENTS`.
         device: Where it works.
+        tiny: Whether to shrink everything.
 
     Returns:
-        Seconds per image of each step.
+        The row.
     """
-    cfg = get_config(config)
-    cfg.dataloader.train.mapper.use_instance_mask = True
-    batch = [instantiate(cfg.dataloader.train.mapper)(entry) for entry in entries[:2]]
-    model = instantiate(cfg.model).to(device).train()
-    times = []
-    for _ in range(4):
-        begin = time.perf_counter()
-        with torch.autocast(device.type, dtype=torch.bfloat16), EventStorage():
-            losses = model(batch)
-        torch.stack(list(losses.values())).sum().backward()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append((time.perf_counter() - begin) / len(batch))
-    return times[1:]
+    model = build_model(network, whole_detector=True, tiny=tiny).to(device)
+    precision = Precision("bf16", device)
+    step = make_detector_step(model, precision, EAGER, training=True, batch_size=1)
+    patience = Patience(samples=3, at_least=1, seconds=20.0)
+    timing = measure(step, device, patience).timing
+    kind = {"dtype": "bfloat16", "mode": TRAINING, "batch_size": 1}
+    return Row(
+        SUITE, network, _STEP, **kind, **timing_fields(timing), note="the rate to keep up with"
+    )
 
 
 class Report:
@@ -201,6 +213,10 @@ class Report:
     def __init__(self, results: Results, run: dict[str, Any]) -> None:
         self.results, self.run = results, run
 
+    def lacks(self, name: str, variant: str) -> bool:
+        """Whether a preparation is still to be timed."""
+        return not self.results.has((SUITE, name, variant, _DTYPE, LOADING))
+
     def add(self, name: str, variant: str, times: Sequence[float], **fields: Any) -> None:
         """Takes the seconds of single images in, as a row.
 
@@ -212,9 +228,18 @@ class Report:
         """
         lower, median, upper = np.quantile(times, (0.25, 0.5, 0.75)).tolist()
         spread = {"median_s": median, "quartiles_s": (lower, upper), "samples": len(times)}
-        kind = {"dtype": "uint8", "mode": LOADING, **fields}
-        self.results.add(Row(SUITE, name, variant, **spread, **kind), self.run)
-        print(f"{name}, {variant}: {1e3 * median:.2f} ms, {1 / median:.1f} images/s", flush=True)
+        kind = {"dtype": _DTYPE, "mode": LOADING, "batch_size": 1, **fields}
+        self.take(Row(SUITE, name, variant, **spread, **kind))
+
+    def take(self, row: Row) -> None:
+        """Takes a row in."""
+        self.results.add(row, self.run)
+        seconds = row.median_s
+        note = f" ({row.note})" if row.note else ""
+        print(
+            f"{row.name}, {row.variant}{note}: {1e3 * seconds:.2f} ms, {1 / seconds:.1f} images/s",
+            flush=True,
+        )
 
 
 def measure_loading(
@@ -232,11 +257,14 @@ def measure_loading(
     for recipe in RECIPES:
         name = f"{recipe}, {size_name}"
         for variant, mapper in mappers(recipe).items():
-            times = time_mapper(mapper, entries, passes)
-            report.add(name, variant, times, baseline=(name, BASELINE), note="one worker")
+            if report.lacks(name, variant):
+                times = time_mapper(mapper, entries, passes)
+                report.add(name, variant, times, baseline=(name, BASELINE), note="one worker")
+    name = f"{RECIPES[0]}, {size_name}"
     for count in workers:
-        seconds = time_loader(mappers(RECIPES[0])["pillow"], entries, count, passes * len(entries))
-        report.add(f"{RECIPES[0]}, {size_name}", f"{count} workers", [seconds])
+        if report.lacks(name, f"{count} workers"):
+            times = time_loader(mappers(RECIPES[0])["pillow"], entries, count, len(entries))
+            report.add(name, f"{count} workers", times, note="pillow")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -248,7 +276,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--photographs", nargs="*", default=[], help="files, folders or globs")
     parser.add_argument("--num-images", type=int, default=32)
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
-    parser.add_argument("--model", default="", help="config whose training step is timed too")
+    parser.add_argument(
+        "--model", choices=list(EXPERIMENTS), help="detector whose training step is timed too"
+    )
     args = parser.parse_args(argv)
     report = Report(*start(args, SUITE, command_line("benchmarks.data_loading", argv)))
     photographs = find_images(args.photographs)
@@ -260,9 +290,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             torch.set_num_threads(1)
             measure_loading(report, size_name, entries, args.workers, passes)
             torch.set_num_threads(args.threads)
-        if args.model:
-            times = time_training_step(args.model, entries, device_of(args))
-            report.add(args.model, "training step", times, dtype="bfloat16", mode=TRAINING)
+        key = (SUITE, args.model, _STEP, "bfloat16", TRAINING)
+        if args.model and not report.results.has(key):
+            report.take(training_step(args.model, device_of(args), tiny=args.tiny))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ Images are squares of 256 to 4096 pixels; those whose training step would need m
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,11 +40,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     add_common_options(parser)
     parser.add_argument("--budget", type=float, default=300.0, help="seconds for all of it")
-    parser.add_argument("--memory", type=float, default=20.0, help="GiB that may be taken")
+    parser.add_argument(
+        "--memory", type=float, default=free_gib(), help="GiB that may be taken; most of the free"
+    )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="picture to draw")
     args = parser.parse_args(argv)
     results, run = start(args, GROWTH, command_line("benchmarks.growth", argv))
-    groups = ([task] for task in plan_tasks(args))
+    tasks = []
+    for task in plan_tasks(args):
+        if needed_gib(task) <= args.memory:
+            tasks.append(task)
+        else:
+            why = f"needs about {needed_gib(task):.0f} GiB of {args.memory:.0f}"
+            results.leave_out(GROWTH, task.describe(EAGER), why)
+    groups = ([dataclasses.replace(x, flop=_flop(x))] for x in tasks)
     run_tasks(groups, results, run, Deadline(args.budget), limit_s=args.budget)
     if args.plot:
         draw(growth_rows(results), args.plot)
@@ -53,8 +63,6 @@ def plan_tasks(args: argparse.Namespace) -> Iterator[Task]:
     """The tasks of a command line, small images first."""
     for side in _TINY_SIDES if args.tiny else SIDES:
         for mode in (INFERENCE, TRAINING):
-            if side**2 * _BYTES_PER_PIXEL[mode] > args.memory * 2**30:
-                continue
             yield Task(
                 suite=GROWTH,
                 network=NETWORK,
@@ -64,9 +72,21 @@ def plan_tasks(args: argparse.Namespace) -> Iterator[Task]:
                 device=args.device,
                 threads=args.threads,
                 image_side=side,
-                flop=count_windowed_flop(side, mode),
                 patience=_TINY_PATIENCE if args.tiny else _PATIENCE,
             )
+
+
+def needed_gib(task: Task) -> float:
+    """Memory that a task takes, beyond that of any process."""
+    return (task.image_side or 0) ** 2 * _BYTES_PER_PIXEL[task.mode] / 2**30
+
+
+def free_gib() -> float:
+    """Nine tenths of the memory that this machine has free, or 16 GiB where it does not say."""
+    file = Path("/proc/meminfo")
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    free = (int(line.split()[1]) / 2**20 for line in lines if line.startswith("MemAvailable:"))
+    return 0.9 * next(free, 16 / 0.9)
 
 
 def growth_rows(results: Results) -> dict[str, list[dict[str, Any]]]:
@@ -110,6 +130,11 @@ def draw(rows: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context({"svg.hashsalt": "growth"}):
         figure.savefig(path, dpi=110, metadata={"Software": None})
+
+
+def _flop(task: Task) -> float:
+    assert task.image_side is not None
+    return count_windowed_flop(task.image_side, task.mode)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from piip_d2.configs import get_config
 from piip_d2.engine.build import enable_activation_checkpointing
+from piip_d2.engine.compilation import compile_backbone
 from piip_d2.modeling.backbone import PIIPNetwork, build_network, build_vit_branch
 
 # Experiments by the names of rows; ViT-B with windows is the paper's baseline "ViTDet-B".
@@ -27,6 +28,8 @@ BASELINE = "vit_b_1024"
 
 EAGER, COMPILED, GRAPHS, NAIVE = "eager", "compiled", "cuda graphs", "naive"
 CHECKPOINTED = "checkpointed"
+# Weights and maps in bfloat16 throughout, without autocast.
+NARROW = "16-bit weights"
 _COMPILE_MODES = {COMPILED: "default", GRAPHS: "reduce-overhead"}
 # Set where "naive" runs, before this package is imported: sampling by plain PyTorch.
 NAIVE_ENVIRONMENT = {"PIIP_D2_DISABLE_EXTENSION": "1"}
@@ -126,12 +129,13 @@ def use_variant(model: nn.Module, variant: str) -> None:
 
     Args:
         model: Its pyramid alone is compiled; changed in place.
-        variant: "eager", "naive", "compiled", "cuda graphs", or "checkpointed" with the kind of
-            checkpointing behind a blank: "checkpointed block".
+        variant: "eager", "naive", "16-bit weights", "compiled", "cuda graphs", or "checkpointed"
+            with the kind of checkpointing behind a blank: "checkpointed block".
     """
     if variant in _COMPILE_MODES:
-        for network in find_pyramids(model):
-            network.compile(fullgraph=True, dynamic=False, mode=_COMPILE_MODES[variant])
+        compile_backbone(model, dynamic=False, mode=_COMPILE_MODES[variant])
+    if variant == NARROW:
+        model.bfloat16()
     kind, _, mode = variant.partition(" ")
     if kind == CHECKPOINTED:
         enable_activation_checkpointing(model, mode)

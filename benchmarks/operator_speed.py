@@ -26,7 +26,7 @@ from benchmarks.suite import Deadline
 SUITE = "operator"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # A call of PIIP with heads of 32 channels, calls of its released models, and DINO's encoder.
-_SHAPES = ("A", "P2", "P4", "E")
+_SHAPES = ("A", "E", "P4", "P2")
 _IMPLEMENTATIONS = (GRID_SAMPLE, PLAIN, FUSED, GRID_SAMPLE + WITH_PREPARATION)
 _BASELINES = {
     PLAIN: GRID_SAMPLE,

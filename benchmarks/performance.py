@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.data_loading import SUITE as LOADING
 from benchmarks.growth import own_memory
 from benchmarks.rows import CEILINGS, Results, rate
 from benchmarks.targets import TARGETS, Rows
@@ -27,7 +28,7 @@ _SUITES = {
     DETECTORS: "Whole detectors",
     "operator": "Multi-scale deformable attention",
     GROWTH: "Growth with the size of the image",
-    "data_loading": "Preparation of training images",
+    LOADING: "Preparation of training images",
 }
 _PLOT = ROOT / "docs" / "images" / "growth.png"
 _GIB = 2**30
@@ -137,7 +138,9 @@ def _table(suite: str, rows: Sequence[Mapping[str, Any]]) -> str:
     head += ["peak memory, beyond start"] if has_memory else []
     lines = [_line(head), _line(["---"] * 4 + ["---:"] * (len(head) - 4))]
     for row in rows:
-        cells = [row["name"], row["variant"], row["dtype"], row["mode"]]
+        # Elsewhere a note repeats sizes.
+        note = f" ({row['note']})" if suite == LOADING and row.get("note") else ""
+        cells = [row["name"], row["variant"] + note, row["dtype"], row["mode"]]
         cells += [str(row.get("batch_size", _NOTHING)), _time(row)]
         cells += [_ratio(row)] if has_baseline else []
         cells += [_rate(row)] if suite != "operator" else []

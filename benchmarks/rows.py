@@ -24,6 +24,8 @@ CEILINGS = "ceilings"
 INFERENCE, TRAINING = "inference", "training"
 _RATES = {"flop": "arithmetic", "moved_bytes": "memory"}
 _SIGNIFICANT_DIGITS = 5
+# What has to be equal where two rows are compared.
+_RUN = ("device", "threads", "versions")
 
 Key = tuple[str, str, str, str, str]
 
@@ -49,7 +51,8 @@ class Row:
         peak_memory_bytes: On a CPU the largest resident size of a process that did nothing else; on
             a GPU the most that PyTorch had allocated.
         idle_memory_bytes: The same before the model was built.
-        compile_s: Seconds of the first call of what is compiled.
+        compile_s: Seconds of the first call of what is compiled: the compiler's, those of the call
+            itself, and for a model that another row has used already the call's alone.
         baseline: Name and variant of the row with the same suite, type and mode to compare with.
         ceiling: "arithmetic" or "memory", the kind of limit to compare with; None for none.
         tokens: Cells of all maps together that a network works on; None if nobody asks.
@@ -150,11 +153,8 @@ class Results:
             resume: Keeps the suite's rows that were measured on the same device, with the same
                 versions and threads; without it all of them go.
         """
-        same = ("device", "threads", "versions")
         self.rows = [
-            row
-            for row in self.rows
-            if row["suite"] != suite or (resume and all(row[name] == run[name] for name in same))
+            row for row in self.rows if row["suite"] != suite or (resume and same_run(row, run))
         ]
         self.left_out = [entry for entry in self.left_out if entry["suite"] != suite]
 
@@ -207,9 +207,9 @@ class Results:
                 suite, _, _, dtype, mode = _key(row)
                 baseline = by_key.get((suite, *row["baseline"], dtype, mode))
                 row.pop("ratio", None)
-                if baseline is not None:
+                if baseline is not None and same_run(baseline, row):
                     row["ratio"] = _rounded(row["median_s"] / baseline["median_s"])
-            ceiling = best_rate(self.rows, row["dtype"], row["ceiling"]) if "ceiling" in row else 0
+            ceiling = best_rate(self.rows, row, row["ceiling"]) if "ceiling" in row else 0
             row.pop("ceiling_share", None)
             if ceiling:
                 row["ceiling_share"] = _rounded(rate(row, row["ceiling"]) / ceiling)
@@ -229,19 +229,30 @@ def rate(row: Mapping[str, Any], kind: str) -> float:
     return (amount or 0) / row["median_s"]
 
 
-def best_rate(rows: Sequence[Mapping[str, Any]], dtype: str, kind: str) -> float:
-    """The ceiling of a file: the highest rate that was measured there.
+def best_rate(rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any], kind: str) -> float:
+    """The ceiling of a row: the highest rate that was measured in its type, where it was measured.
 
     Args:
         rows: All rows of the file.
-        dtype: Type of the arithmetic.
+        row: What is to be compared with the ceiling.
         kind: "arithmetic", for which matrix products and convolutions compete, or "memory".
 
     Returns:
-        Operations or bytes per second; 0 if no ceiling was measured.
+        Operations or bytes per second; 0 if no ceiling was measured on the row's device, with its
+        threads and versions.
     """
-    rates = [rate(row, kind) for row in rows if row["suite"] == CEILINGS and row["dtype"] == dtype]
-    return max(rates, default=0.0)
+    ceilings = [
+        ceiling
+        for ceiling in rows
+        if (ceiling["suite"], ceiling["dtype"]) == (CEILINGS, row["dtype"])
+        and same_run(ceiling, row)
+    ]
+    return max((rate(ceiling, kind) for ceiling in ceilings), default=0.0)
+
+
+def same_run(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Whether two rows may be compared: the same device, threads and versions."""
+    return all(first[name] == second[name] for name in _RUN)
 
 
 def _key(row: Mapping[str, Any]) -> Key:

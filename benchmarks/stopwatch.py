@@ -43,13 +43,20 @@ class Measured:
     first_s: float
 
 
-def measure(function: Callable[[], object], device: torch.device, patience: Patience) -> Measured:
+def measure(
+    function: Callable[[], object],
+    device: torch.device,
+    patience: Patience,
+    *,
+    after_first: Callable[[], object] | None = None,
+) -> Measured:
     """Times a function.
 
     Args:
         function: What is called.
         device: Where it works; on a GPU the time is taken there.
         patience: How long to measure.
+        after_first: Called once behind the first call, which compiles and allocates.
 
     Returns:
         Times of single calls.
@@ -57,6 +64,8 @@ def measure(function: Callable[[], object], device: torch.device, patience: Pati
     clock: Clock = CudaClock() if device.type == "cuda" else CpuClock()
     call = Call(function)
     first_s = timed(function, device)
+    if after_first is not None:
+        after_first()
     # Compiled functions record a graph in the second call, which they replay in the third.
     warms_up = patience.always_warm_up or first_s < patience.seconds / 3
     warm_s = [timed(function, device) for _ in range(2)] if warms_up else []

@@ -73,28 +73,31 @@ def run_tasks(
                         open_variants.pop(found.key, None)
                         print(describe(results.add(found, run)), flush=True)
                     else:
-                        open_variants = {k: v for k, v in open_variants.items() if v != found[0]}
-                        _leave_out(results, missing[0].suite, *found)
+                        key, reason = found
+                        _leave_out(results, key[0], open_variants.pop(key), reason)
             except RuntimeError as error:
                 why = str(error)
         for key, what in open_variants.items():
             _leave_out(results, key[0], what, why)
 
 
-def measure_in_process(tasks: Sequence[Task], limit_s: float) -> Iterator[Row | tuple[str, str]]:
+def measure_in_process(
+    tasks: Sequence[Task], limit_s: float, *, compile_threads: int | None = None
+) -> Iterator[Row | tuple[Key, str]]:
     """Measures tasks in a process of their own.
 
     Args:
         tasks: The tasks.
         limit_s: Seconds after which the process is ended.
+        compile_threads: Processes that its compiler may start; None for as many as it likes.
 
     Yields:
-        A row as soon as it is there, or what failed and why.
+        A row as soon as it is there, or the key of what failed and why.
 
     Raises:
         RuntimeError: If the process fails as a whole or is ended.
     """
-    process = start_process(tasks)
+    process = start_process(tasks, compile_threads)
     assert process.stdout is not None
     lines: queue.Queue[str | None] = queue.Queue()
     reader = threading.Thread(target=_read, args=(process.stdout, lines), daemon=True)
@@ -112,7 +115,7 @@ def measure_in_process(tasks: Sequence[Task], limit_s: float) -> Iterator[Row | 
                 yield _row(json.loads(line.removeprefix(ROW_MARK)))
             elif line.startswith(FAILURE_MARK):
                 failure = json.loads(line.removeprefix(FAILURE_MARK))
-                yield failure["what"], failure["why"]
+                yield tuple(failure["key"]), failure["why"]
             elif line.strip():
                 last_words = [*last_words, line.strip()][-_LAST_WORDS:]
         if process.wait() != 0:
@@ -122,9 +125,13 @@ def measure_in_process(tasks: Sequence[Task], limit_s: float) -> Iterator[Row | 
         reader.join()
 
 
-def start_process(tasks: Sequence[Task]) -> subprocess.Popen[str]:
+def start_process(
+    tasks: Sequence[Task], compile_threads: int | None = None
+) -> subprocess.Popen[str]:
     """Starts a process for tasks, with its whole offspring in a group of its own."""
     environment = dict(os.environ)
+    if compile_threads is not None:
+        environment["TORCHINDUCTOR_COMPILE_THREADS"] = str(compile_threads)
     if any(NAIVE in task.variants for task in tasks):
         environment.update(NAIVE_ENVIRONMENT)
     if tasks[0].device == "cpu":

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -69,26 +70,57 @@ def main(argv: Sequence[str] | None = None) -> int:
             num_images=args.num_images,
         )
         sweep = Sweep(settings, args.output)
-        points = sweep.run(choices, renew_costs=args.renew_costs)
+        points = sweep.run(choices, renew_costs=args.renew_costs, metric=args.metric)
         front = front_of(points, args.metric)
+    except BrokenProcessPool:
+        print(
+            "sweep_resolutions.py: the process of a point was ended, most likely for lack of "
+            "memory; smaller sides take less, and the same command goes on where it stopped",
+            file=sys.stderr,
+        )
+        return 1
     except (ImportError, OSError, ValueError) as error:
         print(f"sweep_resolutions.py: {error}", file=sys.stderr)
         return 1
+    write_results(args, sweep, points, front)
+    return 0
+
+
+def write_results(
+    args: argparse.Namespace, sweep: Sweep, points: list[dict[str, Any]], front: list[bool]
+) -> None:
+    """Writes and prints the table, and draws what has an accuracy.
+
+    Args:
+        args: The command line's.
+        sweep: What was measured.
+        points: Its points.
+        front: Which of them no other one beats.
+    """
     metrics = [args.metric, *(name for name in ("bbox/AP", "segm/AP") if name != args.metric)]
     measured = [name for name in metrics if all(name in point["metrics"] for point in points)]
+    # What found nothing has no place in the picture.
+    drawn = [
+        to_draw(point, args.metric, is_on)
+        for point, is_on in zip(points, front, strict=True)
+        if point["metrics"][args.metric] is not None
+    ]
     table = as_markdown(points, measured)
     (args.output / "sweep.md").write_text(table, encoding="utf-8")
+    print(table, end="")
+    print("\nGFLOPs are multiply-adds.", end=" ")
+    if not drawn:
+        print(f"No point has a value of {args.metric}: there is nothing to draw.")
+        return
     figure = draw_pareto(
-        [to_draw(point, args.metric, is_on) for point, is_on in zip(points, front, strict=True)],
+        drawn,
         title=f"{Path(args.config_file).stem} at other resolutions, without training",
         accuracy=f"{args.metric} in %",
         caption=f"{sweep.record['device_name']}, {sweep.record['device']}, PyTorch "
         f"{sweep.record['torch']}, {args.num_images} images one by one",
     )
     figure.savefig(args.output / "pareto.png")
-    print(table, end="")
-    print(f"\nThe picture: {args.output / 'pareto.png'}")
-    return 0
+    print(f"The picture: {args.output / 'pareto.png'}")
 
 
 def to_draw(point: dict[str, Any], metric: str, is_on_front: bool) -> ParetoPoint:

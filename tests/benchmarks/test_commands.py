@@ -14,7 +14,7 @@ from benchmarks import backbone_speed, ceilings, command, growth, operator_speed
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import plan
 from benchmarks.gpu.plan import PLAN, ahead_of_time, plan_groups
-from benchmarks.networks import BASELINE, COMPILED, GRAPHS, NAIVE
+from benchmarks.networks import BASELINE, COMPILED, EXPERIMENTS, GRAPHS, NAIVE
 from benchmarks.rows import CEILINGS, INFERENCE, TRAINING, Results, Row
 from benchmarks.stopwatch import Patience, measure
 from benchmarks.worker import Task
@@ -28,8 +28,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Task]:
     """Gives every variant of a task a row at once, and remembers the tasks."""
     seen: list[Task] = []
 
-    def play(tasks: Sequence[Task], limit_s: float) -> Iterator[Row]:
-        assert limit_s > 0
+    def play(
+        tasks: Sequence[Task], limit_s: float, *, compile_threads: int | None = None
+    ) -> Iterator[Row]:
+        assert limit_s > 0 and (compile_threads is None or compile_threads > 0)
         for task in tasks:
             seen.append(task)
             for variant in task.variants:
@@ -135,12 +137,17 @@ def test_growth(tmp_path: Path, asked: list[Task]) -> None:
     assert [growth.own_memory(row) for row in rows] == [256**2, 512**2]
 
 
-def test_growth_keeps_within_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(growth, "count_windowed_flop", lambda side, mode: 1.0)
-    namespace = growth.argparse.Namespace(tiny=False, memory=20.0, device="cpu", threads=1)
-    sides = [(task.image_side, task.mode) for task in growth.plan_tasks(namespace)]
+def test_growth_keeps_within_the_memory(tmp_path: Path, asked: list[Task]) -> None:
+    file = tmp_path / "cpu.json"
+    words = ["--device", "cpu", "--threads", "1", "--output", str(file), "--memory", "20"]
+    growth.main(words)
+    sides = [(task.image_side, task.mode) for task in asked]
     assert (4096, INFERENCE) in sides and (2048, TRAINING) in sides
-    assert (4096, TRAINING) not in sides
+    assert len(asked) + len(Results(file).left_out) == 2 * len(growth.SIDES)
+    *_, entry = Results(file).left_out
+    assert entry["what"] == f"growth, {growth.NETWORK} 4096, eager, training, float32"
+    assert entry["why"] == "needs about 52 GiB of 20"
+    assert 0 < growth.free_gib() < 1e5
 
 
 def test_gpu(tmp_path: Path, asked: list[Task], capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,8 +158,16 @@ def test_gpu(tmp_path: Path, asked: list[Task], capsys: pytest.CaptureFixture[st
     for name in ("backbone", "detectors"):
         assert {(name, variant) for variant in ("eager", COMPILED, GRAPHS, NAIVE)} <= found
     assert {row["suite"] for row in results.rows} >= {CEILINGS, "operator"}
-    compiled = [task for task in asked if task.patience == {**task.patience, "samples": 1}]
-    assert compiled and "compiled ahead" in capsys.readouterr().out
+    ahead = [
+        task for tasks in ahead_of_time(list(plan_groups("cpu", 1, tiny=True))) for task in tasks
+    ]
+    # What is asked before operations are counted is called for the compilers.
+    first = [task for task in asked if task.flop is None]
+    assert ahead and sorted(first, key=Task.as_json) == sorted(ahead, key=Task.as_json)
+    assert capsys.readouterr().out.count("compiled ahead") == sum(
+        len(task.variants) for task in ahead
+    )
+    assert {task.flop for task in asked if task not in first} == {1e6}
     count = len(asked)
     gpu.main([*TINY, "--output", str(file), "--resume"])
     assert len(asked) == count
@@ -167,10 +182,21 @@ def test_plan_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     for group in PLAN:
         variants = [variants for *_, variants in group]
         assert all(x == (NAIVE,) for x in variants) or not any(NAIVE in x for x in variants)
+    # A process per network at most, so that they fit beside each other.
     ahead = ahead_of_time(groups)
-    assert all(set(task.variants) <= {COMPILED, GRAPHS} for task in ahead)
+    networks = [{task.network for task in tasks} for tasks in ahead]
+    assert all(len(names) == 1 for names in networks) and len(networks) == len(EXPERIMENTS)
+    assert all(set(task.variants) <= {COMPILED, GRAPHS} for tasks in ahead for task in tasks)
     only = plan_groups("cuda", 2, ["eager"], tiny=False)
     assert {x for group in only for task in group for x in task.variants} == {"eager"}
+
+
+def test_a_processor_is_no_gpu(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--device", "cpu"], ["--variants", "fast"]):
+        with pytest.raises(SystemExit):
+            gpu.main(words)
+    error = capsys.readouterr().err
+    assert "full sizes need a GPU, but the device is cpu" in error and "invalid choice" in error
 
 
 def test_stopwatch_stops() -> None:

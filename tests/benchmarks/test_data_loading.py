@@ -7,13 +7,15 @@ import pytest
 
 from benchmarks import data_loading
 
+MODEL = "piip_tsb_1120_896_448"
+
 
 def test_every_recipe_and_variant_gets_a_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(data_loading, "FILE_SIZES", {"160x120": (160, 120)})
     output = tmp_path / "rows.json"
-    words = ["--tiny", "--threads", "1", "--device", "cpu", "--workers", "0"]
+    words = ["--tiny", "--threads", "1", "--device", "cpu", "--workers", "0", "--model", MODEL]
     data_loading.main([*words, "--output", str(output)])
     rows = json.loads(output.read_text())["rows"]
     found = {(row["name"], row["variant"]): row for row in rows}
@@ -24,4 +26,9 @@ def test_every_recipe_and_variant_gets_a_row(
     baseline = found["one scale, 160x120", "detectron2"]
     assert row["ratio"] == pytest.approx(row["median_s"] / baseline["median_s"], rel=1e-3)
     assert ("one scale, 160x120", "0 workers") in found
-    assert "images/s" in capsys.readouterr().out
+    assert found["one scale, 160x120", "0 workers"]["samples"] == 3
+    assert found[MODEL, "training step"]["mode"] == "training"
+    printed = capsys.readouterr().out
+    assert "pillow (one worker): " in printed and "images/s" in printed
+    data_loading.main([*words, "--output", str(output), "--resume"])
+    assert json.loads(output.read_text())["rows"] == rows

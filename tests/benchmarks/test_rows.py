@@ -36,9 +36,23 @@ def test_ratio_and_share_come_from_the_same_file() -> None:
     results.add(make_ceiling(100.0, name="convolution"), RUN)
     assert added["ratio"] == pytest.approx(1 / 3, rel=1e-4)
     assert added["ceiling_share"] == pytest.approx(0.75, rel=1e-4)
-    assert best_rate(results.rows, "float32", "arithmetic") == 120.0
-    assert best_rate(results.rows, "float32", "memory") == 0.0
+    assert best_rate(results.rows, added, "arithmetic") == 120.0
+    assert best_rate(results.rows, added, "memory") == 0.0
     assert rate(added, "arithmetic") == pytest.approx(90, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["device", "threads", "versions"])
+def test_other_runs_are_no_comparison(name: str) -> None:
+    results = Results(None)
+    other = RUN | {name: {"torch": "1.0"} if name == "versions" else 1}
+    results.add(make_row(name="vit"), other)
+    results.add(make_ceiling(120.0), other)
+    row = make_row(flop=30.0, ceiling="arithmetic", baseline=("vit", "eager"))
+    added = results.add(row, RUN)
+    assert "ratio" not in added and "ceiling_share" not in added
+    results.add(make_row(name="vit"), RUN)
+    results.add(make_ceiling(120.0), RUN)
+    assert "ratio" in added and "ceiling_share" in added
 
 
 def test_same_key_replaces_a_row() -> None:

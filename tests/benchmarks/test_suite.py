@@ -18,6 +18,7 @@ from benchmarks.worker import FAILURE_MARK, ROW_MARK, Task
 from tests.benchmarks.example_rows import RUN, make_row
 
 TASK = Task("backbone", "piip", INFERENCE, "float32", ("eager", "compiled"))
+_FAILURE = json.dumps({"key": TASK.key("compiled"), "why": "no compiler"})
 
 
 def _says(row: Row) -> str:
@@ -31,7 +32,8 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[Sequence[Task]
     def script(program: str) -> list[Sequence[Task]]:
         asked: list[Sequence[Task]] = []
 
-        def start(tasks: Sequence[Task]) -> subprocess.Popen[str]:
+        def start(tasks: Sequence[Task], compile_threads: int | None) -> subprocess.Popen[str]:
+            assert compile_threads is None
             asked.append(tasks)
             return subprocess.Popen(
                 [sys.executable, "-c", program],
@@ -71,8 +73,7 @@ def test_rows_are_taken_in(play: Callable[[str], list[Sequence[Task]]]) -> None:
     [
         ("raise SystemExit('out of luck')", "failed: out of luck"),
         ("import time\ntime.sleep(60)", "ended after 5 s"),
-        (f"print('{FAILURE_MARK}' + '{{\"what\": \"piip, compiled, inference, float32\", "
-         "\"why\": \"no compiler\"}')", "no compiler"),
+        (f"print({FAILURE_MARK + _FAILURE!r})", "no compiler"),
         ("", "the process gave no row"),
     ],
 )  # fmt: skip
@@ -83,8 +84,23 @@ def test_what_was_measured_before_an_end_is_kept(
     results = Results(None)
     _run(results, limit_s=5.0)
     assert [row["variant"] for row in results.rows] == ["eager"]
-    what = "piip, compiled, inference, float32"
+    what = "backbone, piip, compiled, inference, float32"
     assert results.left_out == [{"suite": "backbone", "what": what, "why": why}]
+
+
+def test_a_failure_is_of_its_own_suite(play: Callable[[str], list[Sequence[Task]]]) -> None:
+    detector = dataclasses.replace(TASK, suite="detectors", variants=("compiled",))
+    backbone = dataclasses.replace(TASK, variants=("compiled",))
+    # The backbone fails and the detector gives a row; then the other way round.
+    for failing, other in ((backbone, detector), (detector, backbone)):
+        failure = json.dumps({"key": failing.key("compiled"), "why": "no compiler"})
+        row = make_row(suite=other.suite, variant="compiled")
+        play(f"print({FAILURE_MARK + failure!r}, flush=True)\n{_says(row)}")
+        results = Results(None)
+        run_tasks([[detector, backbone]], results, RUN, Deadline(30.0), limit_s=30.0)
+        assert [row["suite"] for row in results.rows] == [other.suite]
+        what = f"{failing.suite}, piip, compiled, inference, float32"
+        assert results.left_out == [{"suite": failing.suite, "what": what, "why": "no compiler"}]
 
 
 def test_no_time_is_left(play: Callable[[str], list[Sequence[Task]]]) -> None:
@@ -104,7 +120,9 @@ def test_environment_of_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not set(NAIVE_ENVIRONMENT) & set(seen["env"])
     assert seen["env"]["OMP_NUM_THREADS"] == "2"
     assert Task(**json.loads(seen["command"][-1])).variants == ["eager", "compiled"]
-    start_process([dataclasses.replace(TASK, variants=(NAIVE,))])
+    assert "TORCHINDUCTOR_COMPILE_THREADS" not in seen["env"]
+    start_process([dataclasses.replace(TASK, variants=(NAIVE,))], 3)
+    assert seen["env"]["TORCHINDUCTOR_COMPILE_THREADS"] == "3"
     assert seen["env"].items() >= NAIVE_ENVIRONMENT.items()
 
 

@@ -26,6 +26,7 @@ from piip_d2.engine.build import build_whole_model
 from piip_d2.engine.checkpointer import AtomicCheckpointer
 from piip_d2.engine.environment import resolve_device
 from piip_d2.engine.evaluation import Evaluation
+from piip_d2.engine.host_memory import reset_resident_peak, resident_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -97,14 +98,15 @@ def in_own_process(work: Callable[..., _Result], *arguments: Any) -> _Result:
         return executor.submit(work, *arguments).result()
 
 
-def measure_accuracy(point: Point) -> dict[str, float]:
+def measure_accuracy(point: Point) -> dict[str, float | None]:
     """Evaluates on the test data of the configuration.
 
     Args:
         point: What to measure.
 
     Returns:
-        Metrics by names such as ``bbox/AP``, in percent.
+        Metrics by names such as ``bbox/AP``, in percent; None where there is no number, as for all
+        of them if nothing was found.
 
     Raises:
         ValueError: If the configuration has no evaluator, or the checkpoint does not fit.
@@ -115,10 +117,9 @@ def measure_accuracy(point: Point) -> dict[str, float]:
         raise ValueError("a sweep measures AP, but the config has no dataloader.evaluator")
     results = evaluation(_load_model(cfg, point))
     return {
-        f"{task}/{name}": float(value)
+        f"{task}/{name}": float(value) if np.isfinite(value) else None
         for task, metrics in results.items()
         for name, value in metrics.items()
-        if np.isfinite(value)
     }
 
 
@@ -137,8 +138,8 @@ def measure_cost(point: Point, num_images: int) -> Cost:
     cfg = _prepare(point)
     samples = _samples(cfg, num_images)
     # From here on the peak is counted anew: loading annotations may have taken more.
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    before = _resident("VmRSS")
+    reset_resident_peak()
+    before = resident_bytes(peak=False)
     model = _load_model(cfg, point).eval()
     times = []
     for number in range(_WARM_UP + num_images):
@@ -150,7 +151,7 @@ def measure_cost(point: Point, num_images: int) -> Cost:
     lower, median, upper = np.quantile(times[_WARM_UP:], (0.25, 0.5, 0.75)).tolist()
     sizes = Counter(tuple(sample["image"].shape[1:]) for sample in samples)
     height, width = sizes.most_common(1)[0][0]
-    peak = _resident("VmHWM") - before
+    peak = resident_bytes(peak=True) - before
     if cfg.train.device != "cpu":
         peak = torch.cuda.max_memory_allocated()
     return Cost(median, (lower, upper), num_images, peak, (height, width))
@@ -186,9 +187,3 @@ def _samples(cfg: DictConfig, count: int) -> list[dict[str, Any]]:
         if len(samples) >= count:
             break
     return samples[:count]
-
-
-def _resident(field: str) -> int:
-    """Memory of this process in bytes: VmRSS now, VmHWM at most since it was counted anew."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))

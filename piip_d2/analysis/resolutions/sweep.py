@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -90,7 +91,7 @@ class Sweep:
         }
 
     def run(
-        self, choices: Sequence[Resolutions], *, renew_costs: bool = False
+        self, choices: Sequence[Resolutions], *, renew_costs: bool = False, metric: str = ""
     ) -> list[dict[str, Any]]:
         """Measures what is not measured yet; each result is saved at once.
 
@@ -98,12 +99,14 @@ class Sweep:
             choices: Image sides in pixels, largest first.
             renew_costs: Whether latency and memory are measured again, for instance since the
                 machine was busy. What was found there stays.
+            metric: What every point must have, which is said at the first one that has not.
 
         Returns:
             A point for each of the choices, in their order.
 
         Raises:
-            ValueError: If a choice does not fit the model, or the checkpoint does not.
+            ValueError: If a choice or the checkpoint does not fit the model, or there is no such
+                metric.
         """
         for resolutions in choices:
             set_resolutions(self._model, resolutions)
@@ -113,6 +116,8 @@ class Sweep:
             if renew_costs:
                 self.points.get(resolutions, {}).pop("cost", None)
             self._measure(resolutions)
+            if metric:
+                front_of([self.points[resolutions]], metric)
         return [self.points[resolutions] for resolutions in choices]
 
     def _measure(self, resolutions: Resolutions) -> None:
@@ -187,7 +192,7 @@ def front_of(points: Sequence[dict[str, Any]], metric: str) -> list[bool]:
         metric: What accuracy means, such as ``bbox/AP``.
 
     Returns:
-        One truth value per point.
+        One truth value per point; points that found nothing, and have no accuracy, are left off.
 
     Raises:
         ValueError: If a point has no such metric.
@@ -197,8 +202,10 @@ def front_of(points: Sequence[dict[str, Any]], metric: str) -> list[bool]:
             raise ValueError(
                 f"the metric must be one of {', '.join(point['metrics'])}, got {metric!r}"
             )
+    values = [point["metrics"][metric] for point in points]
     latencies = [point["cost"]["median_s"] for point in points]
-    return pareto_front(latencies, [point["metrics"][metric] for point in points])
+    front = pareto_front(latencies, [-math.inf if value is None else value for value in values])
+    return [is_on and value is not None for is_on, value in zip(front, values, strict=True)]
 
 
 def as_markdown(points: Sequence[dict[str, Any]], metrics: Sequence[str]) -> str:
@@ -225,7 +232,7 @@ def as_markdown(points: Sequence[dict[str, Any]], metrics: Sequence[str]) -> str
         lower, upper = (f"{1e3 * value:.1f}" for value in cost["quartiles_s"])
         cells = [
             _label(point["resolutions"]) + (" (trained)" if point["is_trained"] else ""),
-            *(f"{point['metrics'].get(metric, float('nan')):.1f}" for metric in metrics),
+            *(_percent(point["metrics"].get(metric)) for metric in metrics),
             f"{1e3 * cost['median_s']:.1f}",
             f"{lower} to {upper}",
             f"{cost['peak_memory'] / _MIB:.0f}",
@@ -234,6 +241,10 @@ def as_markdown(points: Sequence[dict[str, Any]], metrics: Sequence[str]) -> str
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
 
 
 def _label(resolutions: Sequence[int]) -> str:

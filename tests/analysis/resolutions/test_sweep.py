@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -141,7 +142,7 @@ def test_mistakes_show_before_anything_is_measured(
     assert measured == []
 
 
-def _point(sides: tuple[int, ...], ms: float, value: float) -> dict[str, Any]:
+def _point(sides: tuple[int, ...], ms: float, value: float | None) -> dict[str, Any]:
     cost = {"median_s": ms / 1e3, "quartiles_s": (ms / 1e3, ms / 1e3), "peak_memory": 3 * 2**20}
     return {
         "resolutions": list(sides),
@@ -165,6 +166,22 @@ def test_table():
         front_of(points, "AP")
 
 
+def test_what_finds_nothing_is_off_the_front():
+    points = [_point(TRAINED, 20.0, 40.0), _point(SMALLER, 10.0, None)]
+    assert front_of(points, "bbox/AP") == [True, False]
+    assert "| 64 / 32 / 16 | – | 10.0 |" in as_markdown(points, ["bbox/AP"])
+    # Nor does anything else have a front then.
+    assert front_of(points[1:], "bbox/AP") == [False]
+
+
+def test_a_wrong_metric_is_said_at_the_first_point(
+    settings: SweepSettings, tmp_path: Path, measured: list[str]
+):
+    with pytest.raises(ValueError, match="the metric must be one of"):
+        Sweep(settings, tmp_path).run([TRAINED, SMALLER], metric="AP")
+    assert len(measured) == 2
+
+
 def test_tool(
     tool: ModuleType,
     settings: SweepSettings,
@@ -182,6 +199,23 @@ def test_tool(
     }
     assert tool.main([*words, "64,x"]) == 1
     assert "sweep_resolutions.py: resolutions must be" in capsys.readouterr().err
+
+
+def test_tool_says_that_a_process_was_ended(
+    tool: ModuleType,
+    settings: SweepSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    def end(*_: Any, **__: Any) -> None:
+        raise BrokenProcessPool("a process in the pool was terminated abruptly")
+
+    monkeypatch.setattr(sweep, "in_own_process", end)
+    words = ["--config-file", CONFIG, "--checkpoint", settings.checkpoint, "--device", "cpu"]
+    words += ["--output", str(tmp_path), "--resolutions", "128,64,32", "--num-images", "2"]
+    assert tool.main([*words, "--opts", *settings.overrides]) == 1
+    assert "the process of a point was ended" in capsys.readouterr().err
 
 
 @pytest.mark.slow
