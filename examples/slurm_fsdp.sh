@@ -3,9 +3,11 @@
 #
 #     sbatch examples/slurm_fsdp.sh configs/mask_rcnn/piip_h6b_1024_512_1x_ms.py
 #
-# When a process or a machine fails, torchrun starts the others again, on one machine if need be,
-# and they go on from the last checkpoint. Five minutes before the time limit the run is told to
-# save, and the job is queued again.
+# When a process fails, torchrun starts all again, and they go on from the last checkpoint. When a
+# machine fails, --no-kill (of sbatch and of srun) keeps the job alive, and the others go on. The
+# first machine must last: this script and the store where torchrun's agents meet live there, and its
+# loss ends all. Five minutes before the time limit the run is told to save, and the job is queued
+# again.
 #SBATCH --job-name=piip
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -14,6 +16,7 @@
 #SBATCH --time=24:00:00
 #SBATCH --signal=B:USR1@300
 #SBATCH --requeue
+#SBATCH --no-kill
 #SBATCH --open-mode=append
 #SBATCH --output=%x-%j.log
 
@@ -40,7 +43,8 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
 # Otherwise restarted processes find the addresses of ended ones, and wait for them.
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 
-srun torchrun \
+# srun does not inherit --cpus-per-task since Slurm 22.05.
+srun --no-kill --cpus-per-task="$SLURM_CPUS_PER_TASK" torchrun \
     --nnodes="1:$SLURM_JOB_NUM_NODES" \
     --nproc-per-node=8 \
     --max-restarts=3 \

@@ -152,12 +152,20 @@ def separate_whole_parameters(optimizer: torch.optim.Optimizer) -> None:
 
 
 def average_whole_gradients(model: nn.Module) -> None:
-    """Averages over the processes the gradients that ``fully_shard`` leaves alone."""
+    """Averages over the processes the gradients that ``fully_shard`` leaves alone.
+
+    A process without such a gradient counts as one with zeros; where none has it, none gets it.
+    """
     for parameter in model.parameters():
-        if isinstance(parameter, DTensor) or parameter.grad is None:
+        if isinstance(parameter, DTensor) or not parameter.requires_grad:
             continue
-        dist.all_reduce(parameter.grad)
-        parameter.grad /= dist.get_world_size()
+        found = parameter.grad is not None
+        gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        # All processes must take part in every exchange, so they exchange who has one, too.
+        total = torch.stack([gradient, torch.full_like(gradient, float(found))])
+        dist.all_reduce(total)
+        if total[1].any():
+            parameter.grad = total[0] / dist.get_world_size()
 
 
 def sharded_norm(gradients: list[Tensor], norm_type: float, device: torch.device) -> Tensor:
@@ -172,6 +180,8 @@ def sharded_norm(gradients: list[Tensor], norm_type: float, device: torch.device
         The norm, on that device.
     """
     shares = [gradient.to_local() for gradient in gradients if isinstance(gradient, DTensor)]
+    # Small weights leave some processes nothing, which has no maximum.
+    shares = [share for share in shares if share.numel()]
     whole = [gradient for gradient in gradients if not isinstance(gradient, DTensor)]
     norm = nn.utils.get_total_norm(shares, norm_type).to(device, torch.float32)
     rest = nn.utils.get_total_norm(whole, norm_type).to(device, torch.float32)
@@ -185,10 +195,14 @@ def sharded_norm(gradients: list[Tensor], norm_type: float, device: torch.device
 
 
 @contextmanager
-def gathered_for_evaluation(model: nn.Module) -> Iterator[None]:
+def gathered_for_evaluation(model: nn.Module, *, reshard_after_forward: bool) -> Iterator[None]:
     """Lets every process hold all weights for a while.
 
     Processes may then evaluate different numbers of images, without a word between them.
+
+    Args:
+        model: The sharded model.
+        reshard_after_forward: ``train.fsdp.reshard_after_forward``, which holds again afterwards.
     """
     parts = [module for module in model.modules() if isinstance(module, FSDPModule)]
     for part in parts:
@@ -198,7 +212,8 @@ def gathered_for_evaluation(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for part in parts:
-            part.set_reshard_after_forward(part is not model, recurse=False)
+            reshards = reshard_after_forward and part is not model
+            part.set_reshard_after_forward(reshards, recurse=False)
             part.reshard()
 
 

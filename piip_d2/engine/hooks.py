@@ -87,9 +87,8 @@ class CheckpointHook(PeriodicCheckpointer):
         """Saves what is due at the end of an iteration."""
         if (iteration + 1) % self.period == 0:
             self._save(f"{self.file_prefix}_{iteration:07d}", iteration)
-            self.recent_checkpoints.append(self.checkpointer.get_checkpoint_file())
-            if self.max_to_keep is not None and len(self.recent_checkpoints) > self.max_to_keep:
-                self.checkpointer.remove(self.recent_checkpoints.pop(0))
+            if self.max_to_keep is not None:
+                self._keep(self.checkpointer.get_checkpoint_file(), self.max_to_keep)
         if self.max_iter is not None and iteration >= self.max_iter - 1:
             self._save(f"{self.file_prefix}_final", iteration)
             self._final_iteration = iteration
@@ -101,6 +100,17 @@ class CheckpointHook(PeriodicCheckpointer):
 
     def _save(self, name: str, iteration: int) -> None:
         self.checkpointer.save(name, iteration=iteration)
+
+    def _keep(self, path: str, max_to_keep: int) -> None:
+        """Notes a checkpoint and removes the oldest one if there are too many."""
+        self.recent_checkpoints.append(path)
+        if len(self.recent_checkpoints) > max_to_keep:
+            oldest = self.recent_checkpoints.pop(0)
+            try:
+                self.checkpointer.remove(oldest)
+            except OSError as error:
+                # In one process alone this must not end a training whose save succeeded.
+                logger.warning("%s cannot be removed (%s); remove it yourself.", oldest, error)
 
     def _attempt(self, save: Callable[..., None], *args: Any) -> None:
         try:

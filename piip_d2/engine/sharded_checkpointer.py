@@ -127,7 +127,11 @@ class ShardedCheckpointer(AtomicCheckpointer):
         self._check(stored)
         # Fills the tensors where they are.
         known = {name: value for name, value in self._tensors().items() if name in stored}
-        dcp.load(known, storage_reader=reader, no_dist=not dist.is_initialized())
+        try:
+            # Where one process cannot read its shares, all raise the same error.
+            dcp.load(known, storage_reader=reader, no_dist=not dist.is_initialized())
+        except (OSError, RuntimeError, dcp.CheckpointException) as error:
+            raise _unreadable_shards(path, error) from error
         self._forget_unstored_states(stored)
         self._load_rest(rest)
         return {key: value for key, value in rest.items() if key not in ("trainer", "ema")}
@@ -270,6 +274,16 @@ def _in_first_process(act: Any) -> None:
 def _clear(folder: Path) -> None:
     if folder.exists():
         shutil.rmtree(folder)
+
+
+def _unreadable_shards(path: str, error: BaseException) -> BaseException:
+    """Describes a failure to read shards; an interruption by the user is returned as it is."""
+    causes = [cause for cause, _ in getattr(error, "failures", {}).values()] or [error]
+    for cause in causes:
+        if not isinstance(cause, Exception):
+            return cause
+    reason = str(causes[0]).split("\n")[0][:200] or type(causes[0]).__name__
+    return CheckpointReadError(f"{path} has shares that cannot be read ({reason})")
 
 
 def _complete(part: Path, path: Path, rest: Mapping[str, Any]) -> None:

@@ -23,7 +23,9 @@ class ShardedEvaluation(Evaluation):
     def __init__(self, cfg: DictConfig, precision: Precision) -> None:
         super().__init__(cfg)
         self._precision = precision
+        self._reshards = bool(cfg.train.fsdp.reshard_after_forward)
 
     def _evaluate_weights(self, model: nn.Module) -> dict[str, Any]:
-        with gathered_for_evaluation(model), self._precision.autocast():
+        gathered = gathered_for_evaluation(model, reshard_after_forward=self._reshards)
+        with gathered, self._precision.autocast():
             return super()._evaluate_weights(model)

@@ -53,6 +53,35 @@ def test_all_checkpoints_stay(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("model_0*.pth"))) == 4
 
 
+def test_checkpoints_that_all_stay_are_not_listed() -> None:
+    hook = CheckpointHook(_Forgetful(torch.nn.Linear(1, 1)), period=1)
+    hook.max_iter = None
+    hook.step(0)
+    assert hook.recent_checkpoints == []
+
+
+def test_checkpoint_that_cannot_be_removed(caplog: pytest.LogCaptureFixture) -> None:
+    hook = CheckpointHook(_Forgetful(torch.nn.Linear(1, 1)), period=1, max_to_keep=1)
+    hook.max_iter = None
+    hook.recent_checkpoints = ["old"]
+    hook.step(0)
+    assert hook.recent_checkpoints == ["new"]
+    assert "old cannot be removed (in use)" in caplog.text
+
+
+class _Forgetful(AtomicCheckpointer):
+    """Saves nothing and cannot remove anything."""
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        pass
+
+    def get_checkpoint_file(self) -> str:
+        return "new"
+
+    def remove(self, path: str) -> None:
+        raise OSError("in use")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
 from detectron2.config import instantiate
-from torch import nn
+from detectron2.modeling.backbone.resnet import BasicBlock
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Shard
 
 from piip_d2.engine import load_config
 from piip_d2.engine.build import build_trainer
-from piip_d2.engine.fully_sharded import check_fsdp, separate_whole_parameters, shards_model
+from piip_d2.engine.fully_sharded import (
+    average_whole_gradients,
+    build_sharded,
+    check_fsdp,
+    gathered_for_evaluation,
+    separate_whole_parameters,
+    sharded_norm,
+    shards_model,
+)
 from piip_d2.engine.sharding import sharded_modules
 from tests.engine.runs import run_toy, toy_config
 from tests.engine.toys import ToyDetector
@@ -105,3 +121,93 @@ def test_folders_need_the_switch(tmp_path: Path) -> None:
     run_toy(tmp_path, "train.max_iter=1", "train.fsdp.enabled=True")
     with pytest.raises(ValueError, match="resume with train.fsdp.enabled=True"):
         run_toy(tmp_path, resume=True)
+
+
+def test_truncated_shares_are_passed_over(tmp_path: Path) -> None:
+    sharded = ("train.max_iter=8", "train.fsdp.enabled=True")
+    run_toy(tmp_path, *sharded)
+    weights = torch.load(tmp_path / "model_final.pth", weights_only=True)["model"]
+    for name in ("model_final", "model_0000007"):
+        (shares,) = (tmp_path / name).glob("*.distcp")
+        shares.write_bytes(shares.read_bytes()[: shares.stat().st_size // 2])
+    run_toy(tmp_path, *sharded, resume=True)
+    log = (tmp_path / "log.txt").read_text()
+    assert log.count("has shares that cannot be read") == 2
+    again = torch.load(tmp_path / "model_final.pth", weights_only=True)["model"]
+    assert all(torch.equal(again[name], weight) for name, weight in weights.items())
+
+
+def test_interruption_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sharded = ("train.max_iter=2", "train.fsdp.enabled=True")
+    run_toy(tmp_path, *sharded)
+
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dcp.FileSystemReader, "read_data", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run_toy(tmp_path, *sharded, resume=True)
+
+
+@pytest.fixture
+def process_group() -> Iterator[None]:
+    """Joins this process with itself."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures("process_group")
+@pytest.mark.parametrize("reshards", [True, False])
+def test_evaluation_keeps_the_choice_to_reshard(reshards: bool) -> None:
+    options = OmegaConf.create(
+        {
+            "param_dtype": "fp32",
+            "reduce_dtype": "fp32",
+            "reshard_after_forward": reshards,
+            "cpu_offload": False,
+        }
+    )
+    block = {"in_channels": 2, "out_channels": 2, "norm": ""}
+    model = build_sharded(lambda: nn.Sequential(BasicBlock(**block)), options, "cpu")
+    images = torch.ones(1, 2, 4, 4)
+    kept = []
+    for _ in range(2):
+        model(images).sum().backward()
+        model(images)
+        kept.append(not isinstance(model[0].conv1.weight, DTensor))
+        with gathered_for_evaluation(model, reshard_after_forward=reshards):
+            model(images)
+            assert not isinstance(model[0].conv1.weight, DTensor)
+        assert isinstance(model[0].conv1.weight, DTensor)
+    assert kept == [not reshards] * 2
+
+
+@pytest.mark.usefixtures("process_group")
+@pytest.mark.parametrize(("norm_type", "expected"), [(2.0, 13.0), (float("inf"), 12.0)])
+def test_norm_where_a_share_is_empty(norm_type: float, expected: float) -> None:
+    mesh = init_device_mesh("cpu", (1,))
+    shares = [torch.tensor([3.0, -4.0]), torch.empty(0), torch.tensor([12.0])]
+    gradients: list[Tensor] = [DTensor.from_local(share, mesh, [Shard(0)]) for share in shares]
+    norm = sharded_norm(gradients, norm_type, torch.device("cpu"))
+    assert float(norm) == pytest.approx(expected)
+
+
+@pytest.mark.usefixtures("process_group")
+def test_missing_gradients_of_whole_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = _Scaled()
+    model.factor.grad = torch.tensor(3.0)
+    average_whole_gradients(model)
+    assert model.factor.grad == 3
+    assert model.weight.grad is None
+
+    def exchange(total: Tensor) -> None:
+        total += 0.5
+
+    # As if another process had one.
+    monkeypatch.setattr(dist, "all_reduce", exchange)
+    average_whole_gradients(model)
+    assert model.factor.grad == 3.5
+    model.factor.grad = None
+    average_whole_gradients(model)
+    assert model.factor.grad == 0.5
