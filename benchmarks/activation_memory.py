@@ -160,7 +160,7 @@ def _question(mode: bool | str, **options: Any) -> Question:
         precision="bf16",
         act_checkpoint=mode,
         device="cuda",
-        **options,
+        **{"strategy": "single", **options},
     )
 
 

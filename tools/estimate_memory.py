@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from piip_d2.analysis.memory.configs import PRECISIONS, Question, estimate_config
 from piip_d2.analysis.memory.estimate import MODES, STRATEGIES
 from piip_d2.analysis.memory.formats import as_json, as_text
+from piip_d2.analysis.memory.trace import DEVICES
 from piip_d2.layers.activation_checkpoint import ACT_CHECKPOINT_MODES
 
 _MODES = {"train": MODES[0], "inference": MODES[1]}
@@ -69,15 +70,21 @@ def _parser() -> argparse.ArgumentParser:
         choices=("none", *ACT_CHECKPOINT_MODES),
         help="for all parts; by default the configuration's",
     )
-    parser.add_argument("--strategy", choices=STRATEGIES, default=STRATEGIES[0])
+    parser.add_argument(
+        "--strategy", choices=STRATEGIES, help="by default the configuration's; see --world-size"
+    )
     parser.add_argument("--world-size", type=int, default=1, help="processes")
-    parser.add_argument("--cpu-offload", action="store_true", help='with the strategy "fsdp"')
+    parser.add_argument(
+        "--cpu-offload",
+        action=argparse.BooleanOptionalAction,
+        help='with the strategy "fsdp"; by default the configuration\'s',
+    )
     parser.add_argument("--objects", type=int, default=10, help="in every image, for training")
     parser.add_argument(
         "--device",
-        choices=("cpu", "cuda"),
+        choices=DEVICES,
         default="cpu",
-        help="cuda: optimizers update many weights at once, which takes more memory",
+        help="cuda: attention keeps less in bfloat16; optimizers update many weights at once",
     )
     parser.add_argument("--json", action="store_true", help="bytes instead of a table")
     parser.add_argument("--opts", nargs="*", default=[], metavar="KEY=VALUE", help="of the config")

@@ -16,7 +16,8 @@ from piip_d2.analysis.detectors import find_network
 from piip_d2.analysis.memory.estimate import MemoryEstimate, Setting, estimate_memory
 from piip_d2.analysis.memory.trace import Batch
 from piip_d2.engine import load_config
-from piip_d2.engine.build import set_activation_checkpointing
+from piip_d2.engine.build import build_precision, set_activation_checkpointing
+from piip_d2.engine.fully_sharded import check_fsdp
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -32,12 +33,14 @@ class Question:
         mode: ``"training"`` or ``"inference"``.
         precision: A key of :data:`PRECISIONS`.
         act_checkpoint: False, True or the name of a mode, for all parts.
-        strategy: See :class:`Setting`.
+        strategy: See :class:`Setting`; None for "single" with one process, with more of them for
+            "fsdp" if ``train.fsdp`` is enabled, else "ddp".
         world_size: See there.
         cpu_offload: See there.
         num_objects: Objects in every image.
-        device: ``"cuda"`` for optimizers that go through many weights at once, as they do on GPUs
-            if they are not told otherwise; ``"cpu"`` for one after the other.
+        device: ``"cuda"`` for attention that keeps what it keeps on GPUs, and optimizers that go
+            through many weights at once, as they do there if they are not told otherwise;
+            ``"cpu"`` for one after the other.
     """
 
     image_size: tuple[int, int] | None = None
@@ -45,9 +48,9 @@ class Question:
     mode: str = "training"
     precision: str | None = None
     act_checkpoint: bool | str | None = None
-    strategy: str = "single"
+    strategy: str | None = None
     world_size: int = 1
-    cpu_offload: bool = False
+    cpu_offload: bool | None = None
     num_objects: int = 10
     device: str = "cpu"
 
@@ -91,25 +94,45 @@ def estimate_config(
 
 
 def _setting(cfg: DictConfig, model: nn.Module, question: Question) -> Setting:
+    fsdp = cfg.train.fsdp
+    if question.strategy is not None:
+        fsdp.enabled = question.strategy == "fsdp"
+    check_fsdp(cfg)
+    strategy = question.strategy or _strategy(cfg, question.world_size)
+    cpu_offload = question.cpu_offload
+    if cpu_offload is None:
+        cpu_offload = strategy == "fsdp" and bool(fsdp.cpu_offload)
     batch = Batch(
         question.image_size or _largest_square(model),
         question.batch_size or _share_of_batch(cfg, question),
         PRECISIONS[question.precision or _precision(cfg)],
         question.num_objects,
+        question.device,
     )
     return Setting(
         batch,
         mode=question.mode,
-        strategy=question.strategy,
+        strategy=strategy,
         world_size=question.world_size,
         keeps_gradients=cfg.train.accumulate > 1,
         has_average=bool(cfg.train.ema.enabled),
-        cpu_offload=question.cpu_offload,
+        cpu_offload=cpu_offload,
+        param_dtype=None if question.precision else PRECISIONS[fsdp.param_dtype],
+        reshard_after_forward=bool(fsdp.reshard_after_forward),
+        exchange_every_batch=bool(fsdp.exchange_every_batch),
     )
 
 
+def _strategy(cfg: DictConfig, world_size: int) -> str:
+    if world_size == 1:
+        return "single"
+    return "fsdp" if cfg.train.fsdp.enabled else "ddp"
+
+
 def _precision(cfg: DictConfig) -> str:
-    return str(cfg.train.amp.dtype) if cfg.train.amp.enabled else "fp32"
+    # No device is used, and none is asked whether it has the arithmetic.
+    cfg.train.device = "meta"
+    return build_precision(cfg).name
 
 
 def _share_of_batch(cfg: DictConfig, question: Question) -> int:

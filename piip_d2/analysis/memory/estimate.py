@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 from piip_d2.analysis.memory.sharded import gathered_peak
@@ -33,7 +34,12 @@ class Setting:
         world_size: Processes.
         keeps_gradients: Whether gradients outlive an iteration, as with accumulation.
         has_average: Whether there is a moving average of the weights.
-        cpu_offload: Whether shares are kept in the host's memory ("fsdp" alone).
+        cpu_offload: Whether shares are kept in the host's memory ("fsdp" alone, as the rest).
+        param_dtype: What the network's weights are gathered in; None for the type of the batch.
+        reshard_after_forward: Whether gathered weights are given back after the forward pass. For
+            detection they never are.
+        exchange_every_batch: Whether accumulated gradients are exchanged with every batch;
+            otherwise they are kept whole, in float32.
 
     Raises:
         ValueError: If a choice is unknown or the numbers do not go together.
@@ -46,6 +52,9 @@ class Setting:
     keeps_gradients: bool = False
     has_average: bool = False
     cpu_offload: bool = False
+    param_dtype: torch.dtype | None = None
+    reshard_after_forward: bool = True
+    exchange_every_batch: bool = True
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
@@ -141,10 +150,9 @@ def _place(
     # An update goes through one share at a time, and its temporaries are of that size.
     if "update" in phases:
         phases["update"] = -(-phases["update"] // setting.world_size)
-    width = setting.batch.dtype.itemsize
     for name in ("forward", "backward"):
         if name in phases:
-            phases[name] += gathered_peak(model, width, backward=name == "backward")
+            phases[name] += _gathered(model, setting, backward=name == "backward")
     shares = {
         name: size if name == "buffers" else -(-size // setting.world_size)
         for name, size in fixed.items()
@@ -155,6 +163,21 @@ def _place(
     phases.pop("update", None)
     buffers = shares.pop("buffers")
     return MemoryEstimate({"buffers": buffers}, phases, kept, host=sum(shares.values()))
+
+
+def _gathered(model: nn.Module, setting: Setting, *, backward: bool) -> int:
+    """What stands whole beside the shares."""
+    is_training = setting.mode == "training"
+    size = gathered_peak(
+        model,
+        (setting.param_dtype or setting.batch.dtype).itemsize,
+        backward=backward,
+        # Evaluation gathers all at once, so that processes need not wait for each other.
+        keeps_weights=not (is_training and setting.reshard_after_forward),
+    )
+    if is_training and setting.keeps_gradients and not setting.exchange_every_batch:
+        size += _trained_bytes(model)
+    return size
 
 
 def _trained_bytes(model: nn.Module) -> int:

@@ -28,6 +28,7 @@ def as_dict(setting: Setting, estimate: MemoryEstimate) -> dict[str, Any]:
         "batch_size": batch.batch_size,
         "num_objects": batch.num_objects,
         "dtype": str(batch.dtype).removeprefix("torch."),
+        "device": batch.device,
         "strategy": setting.strategy,
         "world_size": setting.world_size,
         "cpu_offload": setting.cpu_offload,
@@ -51,7 +52,7 @@ def as_text(setting: Setting, estimate: MemoryEstimate) -> str:
     dtype = str(batch.dtype).removeprefix("torch.")
     lines = [
         f"{setting.mode}, {batch.batch_size} x {height} x {width} pixels per process, {dtype}, "
-        f"{setting.strategy}, {setting.world_size} process(es)",
+        f"{setting.strategy}, {setting.world_size} process(es), {batch.device}",
         "",
         *_rows("all the time", estimate.fixed),
     ]

@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,12 +22,12 @@ from piip_d2.analysis.detectors import stages_of
 from piip_d2.analysis.memory.trace import Batch
 from piip_d2.engine import load_config
 from piip_d2.engine.build import build_optimizer, set_activation_checkpointing
+from piip_d2.engine.host_memory import reset_resident_peak, resident_bytes
 
 # With thresholds set, glibc maps every large tensor by itself and gives it back when it is freed.
 # Left alone it keeps freed memory for later, and the size of a process says less of its tensors.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 _STEPS = 2
-_RESET_PEAK = "5"
 
 
 @dataclass(frozen=True)
@@ -106,10 +105,10 @@ def _measure(experiment: Experiment) -> int:
     small = Batch(side, 1, experiment.batch.dtype, 4)
     _run(Experiment(experiment.warm_up, small, "", mode=experiment.mode))
     gc.collect()
-    before = _resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text(_RESET_PEAK, encoding="ascii")
+    before = resident_bytes(peak=False)
+    reset_resident_peak()
     _run(experiment)
-    return _resident("VmHWM") - before
+    return resident_bytes(peak=True) - before
 
 
 def _run(experiment: Experiment) -> None:
@@ -120,7 +119,7 @@ def _run(experiment: Experiment) -> None:
     if mode or experiment.act_checkpoint is not None:
         set_activation_checkpointing(model.modules(), mode)
     # Building draws numbers, which takes memory too.
-    Path("/proc/self/clear_refs").write_text(_RESET_PEAK, encoding="ascii")
+    reset_resident_peak()
     inputs = make_inputs(model, experiment.batch)
     if experiment.mode == "inference":
         _detect(model, inputs, experiment.batch)
@@ -130,7 +129,7 @@ def _run(experiment: Experiment) -> None:
     with EventStorage(0):
         for _ in range(_STEPS):
             optimizer.zero_grad()
-            with _autocast(experiment.batch):
+            with experiment.batch.autocast():
                 losses = model(inputs)
             torch.stack([loss.float() for loss in losses.values()]).sum().backward()
             optimizer.step()
@@ -142,12 +141,8 @@ def _detect(model: nn.Module, inputs: list[dict[str, Any]], batch: Batch) -> Non
         for predictor in stages_of(model.roi_heads.box_predictor):
             # Without training, nothing is certain.
             predictor.test_score_thresh = 0.0
-    with torch.no_grad(), _autocast(batch):
+    with torch.no_grad(), batch.autocast():
         model(inputs)
-
-
-def _autocast(batch: Batch) -> torch.autocast:
-    return torch.autocast("cpu", batch.dtype, enabled=batch.dtype != torch.float32)
 
 
 @contextmanager
@@ -162,9 +157,3 @@ def _environment(extra: Mapping[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-def _resident(field: str) -> int:
-    """Memory of this process in bytes: VmRSS now, VmHWM at most since it was reset."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))

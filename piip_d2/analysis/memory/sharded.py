@@ -24,9 +24,13 @@ class _Unit:
     width: int
 
     @property
+    def weights(self) -> int:
+        return self.size * self.width
+
+    @property
     def gathered(self) -> int:
         # The message that arrives, and the weights that are copied out of it.
-        return 2 * self.size * self.width
+        return 2 * self.weights
 
     @property
     def reduced(self) -> int:
@@ -34,26 +38,39 @@ class _Unit:
         return self.size * (self.width + _FLOAT32)
 
 
-def gathered_peak(model: nn.Module, param_width: int, *, backward: bool) -> int:
+def gathered_peak(
+    model: nn.Module, param_width: int, *, backward: bool, keeps_weights: bool = False
+) -> int:
     """Finds how much stands gathered at a time.
 
     The model's own parameters stay gathered throughout. Of the other modules there are two: one
     that computes, and the next one, which is on its way; in the backward pass their gradients come
-    on top.
+    on top. Where weights are kept, all stand gathered, and in the forward pass one message besides.
 
     Args:
         model: The model, whole.
         param_width: Bytes of a gathered parameter of the backbone's network; others have 4.
         backward: Whether gradients are computed.
+        keeps_weights: Whether gathered weights stay after the forward pass.
 
     Returns:
         Bytes.
     """
     *units, root = _units(model, param_width)
+    if keeps_weights:
+        weights = [unit.weights for unit in (*units, root)]
+        if not backward:
+            return sum(weights) + max(weights)
+        return sum(weights) + root.reduced + _largest_pair([unit.reduced for unit in units])
     root_size = root.gathered + (root.reduced if backward else 0)
     sizes = [unit.gathered + (unit.reduced if backward else 0) for unit in units]
+    return root_size + _largest_pair(sizes)
+
+
+def _largest_pair(sizes: list[int]) -> int:
+    """The most that two neighbours have together."""
     pairs = [first + second for first, second in zip(sizes[:-1], sizes[1:], strict=True)]
-    return root_size + max(pairs or sizes or [0])
+    return max(pairs or sizes or [0])
 
 
 def _units(model: nn.Module, param_width: int) -> list[_Unit]:

@@ -1,9 +1,10 @@
 """Runs a step without numbers, and says how much memory its tensors take on the way.
 
 Without numbers (a model on ``meta``) the step runs as on a CPU, so that sizes come out in which no
-CPU could hold it. Kernels for GPUs keep the same tensors: attention its inputs, output and the
-logarithm of its sum, deformable attention what its projections gave. Where the compiled operators
-are missing, their reference keeps far more, and that is counted then.
+CPU could hold it. For a GPU, attention is told to keep what it keeps there: its inputs, its output
+and the logarithm of its sum. On a CPU it also keeps the weights of few keys in bfloat16. All else
+keeps the same on both, deformable attention what its projections gave. Where the compiled
+operators are missing, their reference keeps far more, and that is counted then.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from piip_d2.analysis.memory.rcnn_step import rcnn_detections, rcnn_losses
 from piip_d2.analysis.memory.storage_watch import StorageWatch
 from piip_d2.analysis.padding import padded_size
 from piip_d2.modeling import DINO
+from piip_d2.ops.attention import without_matrix_of_weights
 
+DEVICES = ("cpu", "cuda")
 MakeOptimizer = Callable[[nn.Module], torch.optim.Optimizer]
 
 
@@ -39,12 +42,18 @@ class Batch:
         batch_size: Images.
         dtype: What autocast computes in; float32 for no autocast.
         num_objects: Objects in every image, for training.
+        device: ``"cpu"`` or ``"cuda"``: where the step is to run that is counted.
     """
 
     image_size: tuple[int, int]
     batch_size: int = 1
     dtype: torch.dtype = torch.float32
     num_objects: int = 10
+    device: str = "cpu"
+
+    def autocast(self) -> torch.autocast:
+        """The context of the forward pass, which runs on a CPU whatever it is counted for."""
+        return torch.autocast("cpu", self.dtype, enabled=self.dtype != torch.float32)
 
 
 @dataclass(frozen=True)
@@ -134,7 +143,7 @@ def trace_detection(
     options = {"counts_weight_copies": counts_weight_copies}
     with _watched(model, batch, **options) as (model, watch), torch.no_grad():
         model.eval()
-        with _autocast(batch):
+        with batch.autocast():
             images = _images(model, batch)
             if isinstance(model, DINO):
                 dino_detections(model, images, batch.image_size)
@@ -186,7 +195,11 @@ def _watched(
         raise ValueError(
             f'the model must be on "meta" or "cpu", got {model.device}; move a copy there'
         )
+    if batch.device not in DEVICES:
+        raise ValueError(f"memory is counted for the devices {DEVICES}, got {batch.device!r}")
     with ExitStack() as stack:
+        if batch.device == "cuda":
+            stack.enter_context(without_matrix_of_weights())
         if model.device.type == "meta":
             stack.enter_context(FakeTensorMode())
             model = _copy_onto_fake_cpu(model)
@@ -201,17 +214,13 @@ def _watched(
 
 
 def _losses(model: nn.Module, batch: Batch) -> Tensor:
-    with _autocast(batch):
+    with batch.autocast():
         # Nobody but the network holds on to them.
         images = _images(model, batch)
         if isinstance(model, DINO):
             return dino_losses(model, images, batch.image_size, batch.num_objects)
         assert isinstance(model, GeneralizedRCNN)
         return rcnn_losses(model, images, batch.num_objects)
-
-
-def _autocast(batch: Batch) -> torch.autocast:
-    return torch.autocast("cpu", batch.dtype, enabled=batch.dtype != torch.float32)
 
 
 def _images(model: nn.Module, batch: Batch) -> Tensor:

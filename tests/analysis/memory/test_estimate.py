@@ -7,13 +7,16 @@ from typing import Any
 import pytest
 import torch
 
-from piip_d2.analysis.memory import Batch, MemoryEstimate, Setting, estimate_memory
+from piip_d2.analysis.detectors import find_network
+from piip_d2.analysis.memory import Batch, MemoryEstimate, Setting, configs, estimate_memory
 from piip_d2.analysis.memory.configs import Question, estimate_config
 from piip_d2.analysis.memory.measurement import Experiment, measure_peak
 from piip_d2.analysis.memory.sharded import gathered_peak
+from piip_d2.analysis.memory.trace import StepTrace
 from tests.analysis.small import CONFIG, small_detector
 
 SMALL = Batch((128, 128))
+TRACE = StepTrace({"neck": 100}, 4000, 5000, 300, 400, 60)
 
 
 def estimate(**options: Any) -> MemoryEstimate:
@@ -21,14 +24,21 @@ def estimate(**options: Any) -> MemoryEstimate:
     return estimate_memory(small_detector(), setting, lambda m: torch.optim.SGD(m.parameters()))
 
 
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No step is run: what comes on top of one does not depend on it."""
+    monkeypatch.setattr("piip_d2.analysis.memory.estimate.trace_training", lambda *_, **__: TRACE)
+
+
 def test_total_is_what_is_there_and_the_worst_phase() -> None:
     found = MemoryEstimate({"weights": 5, "buffers": 1}, {"forward": 7, "backward": 9})
     assert found.total == 15
 
 
+@pytest.mark.usefixtures("traced")
 def test_processes_share_weights_gradients_and_states() -> None:
     plain, shared = estimate(strategy="ddp", world_size=4), estimate(strategy="fsdp", world_size=4)
-    for name in ("weights", "gradients"):
+    for name in ("weights", "gradients", "optimizer states"):
         assert shared.fixed[name] == -(-plain.fixed[name] // 4)
     assert shared.fixed["buffers"] == plain.fixed["buffers"] > 0
     assert shared.phases["forward"] > plain.phases["forward"], "what is gathered comes on top"
@@ -37,6 +47,69 @@ def test_processes_share_weights_gradients_and_states() -> None:
     offloaded = estimate(strategy="fsdp", world_size=4, cpu_offload=True)
     assert set(offloaded.fixed) == {"buffers"}
     assert offloaded.host == sum(shared.fixed.values()) - shared.fixed["buffers"]
+
+
+@pytest.mark.usefixtures("traced")
+def test_weights_and_gradients_that_are_kept_whole_come_on_top() -> None:
+    sharded = {"strategy": "fsdp", "world_size": 4, "keeps_gradients": True}
+    plain = estimate(**sharded)
+    weights = sum(p.numel() * 4 for p in small_detector().parameters() if p.requires_grad)
+    whole = estimate(**sharded, exchange_every_batch=False)
+    for phase, more in (("forward", weights), ("backward", weights), ("update", 0)):
+        assert whole.phases[phase] - plain.phases[phase] == more
+    kept = estimate(**sharded, reshard_after_forward=False)
+    assert kept.phases["forward"] > plain.phases["forward"]
+    assert kept.phases["update"] == plain.phases["update"] and kept.fixed == plain.fixed
+    all_weights = sum(p.numel() * 4 for p in small_detector().parameters())
+    for backward in (False, True):
+        size = gathered_peak(small_detector(), 4, backward=backward, keeps_weights=True)
+        assert all_weights < size < 4 * all_weights
+    # Half of the network's weights alone: heads are gathered in float32.
+    narrow = estimate(**sharded, reshard_after_forward=False, param_dtype=torch.bfloat16)
+    assert kept.phases["forward"] > narrow.phases["forward"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "question", "expected"),
+    [
+        ([], {"world_size": 2}, ("ddp", False, torch.float32, torch.bfloat16)),
+        (["enabled=True"], {}, ("single", False, torch.bfloat16, torch.bfloat16)),
+        (
+            ["enabled=True", "cpu_offload=True"],
+            {"world_size": 2},
+            ("fsdp", True, torch.bfloat16, torch.bfloat16),
+        ),
+        (
+            ["enabled=True", "cpu_offload=True", "param_dtype=fp32"],
+            {"world_size": 2, "cpu_offload": False},
+            ("fsdp", False, torch.float32, torch.float32),
+        ),
+        (["enabled=True"], {"strategy": "ddp"}, ("ddp", False, torch.float32, torch.bfloat16)),
+        (
+            ["enabled=True"],
+            {"world_size": 2, "precision": "fp32"},
+            ("fsdp", False, torch.float32, None),
+        ),
+    ],
+)
+def test_sharding_is_that_of_the_configuration(
+    overrides: list[str],
+    question: dict[str, Any],
+    expected: tuple[Any, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(configs, "estimate_memory", lambda *_: None)
+    amp = ["train.amp.enabled=False", "train.fsdp.reshard_after_forward=False"]
+    changed = [f"train.fsdp.{override}" for override in overrides]
+    setting, _ = estimate_config(CONFIG, Question(**question), [*amp, *changed])
+    found = (setting.strategy, setting.cpu_offload, setting.batch.dtype, setting.param_dtype)
+    assert found == expected
+    assert (setting.reshard_after_forward, setting.exchange_every_batch) == (False, True)
+
+
+def test_sharding_that_training_refuses_is_refused() -> None:
+    with pytest.raises(ValueError, match="param_dtype must be one of"):
+        estimate_config(CONFIG, Question(strategy="fsdp"), ["train.fsdp.param_dtype=fp16"])
 
 
 @pytest.mark.parametrize(
@@ -54,13 +127,14 @@ def test_wrong_settings_are_refused(options: dict[str, Any], message: str) -> No
         Setting(SMALL, **options)
 
 
-def test_configurations_say_what_nobody_asks() -> None:
+def test_configurations_say_what_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(configs, "estimate_memory", lambda model, *_: model)
     overrides = ["train.activation_checkpointing=selective", "train.ema.enabled=True"]
-    setting, found = estimate_config(CONFIG, Question(batch_size=1), overrides)
-    assert setting.batch == Batch((256, 256), 1, torch.bfloat16)
-    assert found.fixed["moving average"] > 0
-    _, plain = estimate_config(CONFIG, Question(batch_size=1))
-    assert sum(found.kept.values()) < sum(plain.kept.values())
+    for options, mode in ((overrides, "selective"), ([], False)):
+        setting, model = estimate_config(CONFIG, Question(batch_size=1), options)
+        assert setting.batch == Batch((256, 256), 1, torch.bfloat16)
+        assert setting.has_average == bool(options)
+        assert find_network(model).use_act_checkpoint == mode
 
 
 @pytest.mark.slow

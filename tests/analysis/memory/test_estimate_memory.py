@@ -25,7 +25,7 @@ def predict(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 def test_json_says_what_was_asked(
     predict: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ("--precision", "fp32", "--strategy", "ddp", "--world-size", "2", "--json")
+    options = ("--precision", "fp32", "--strategy", "fsdp", "--world-size", "2", "--json")
     assert predict(*SMALL, *options, "--activation-checkpointing", "stage") == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["image_size"], found["batch_size"], found["dtype"]) == ([128, 128], 1, "float32")
@@ -46,7 +46,7 @@ def test_table_of_detection(
     ("arguments", "message"),
     [
         (["--config-file", "configs/missing.py"], "does not exist"),
-        ([*SMALL, "--world-size", "2"], "2 processes need the strategy"),
+        ([*SMALL, "--strategy", "single", "--world-size", "2"], "2 processes need the strategy"),
         ([*SMALL, "--opts", "model.unknown=1"], "unknown config key"),
     ],
 )

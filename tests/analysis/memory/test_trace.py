@@ -21,6 +21,7 @@ from piip_d2.analysis.memory.trace import (
 from piip_d2.analysis.padding import padded_size
 from piip_d2.analysis.without_numbers import copy_without_numbers
 from piip_d2.modeling import DINO
+from piip_d2.ops.attention import attention, without_matrix_of_weights
 from tests.analysis.small import small_detector
 from tests.modeling.dino.tiny import build_small_model, build_small_pyramid
 
@@ -109,21 +110,21 @@ def test_modes_keep_less_and_less(model: DINO) -> None:
 
 
 def test_a_step_has_its_phases() -> None:
-    make_optimizer = partial(_adamw, foreach=False)
-    trace = trace_training(small_detector(), Batch((256, 256)), make_optimizer=make_optimizer)
+    batch = Batch((128, 128))
+    make_optimizer = partial(_sgd, foreach=False)
+    trace = trace_training(small_detector(), batch, make_optimizer=make_optimizer)
     weights = sum(p.numel() * 4 for p in small_detector().parameters() if p.requires_grad)
     assert sum(trace.kept.values()) <= trace.forward_peak
-    # Also the numbers of steps, one for each parameter.
     assert trace.gradients == pytest.approx(weights, rel=1e-3)
-    assert trace.optimizer_states == pytest.approx(2 * weights, rel=1e-2)
+    assert trace.optimizer_states == pytest.approx(weights, rel=1e-3)
     assert trace.backward_peak > trace.gradients
     assert {"branches.0", "branches.2", "interactions", "merge", "neck", "rpn", "roi_heads"} <= set(
         trace.kept
     )
     many = trace_training(
         small_detector(),
-        Batch((256, 256)),
-        make_optimizer=partial(_adamw, foreach=True),
+        batch,
+        make_optimizer=partial(_sgd, foreach=True),
         has_gradients=True,
     )
     assert many.gradients < 0.01 * weights
@@ -131,10 +132,28 @@ def test_a_step_has_its_phases() -> None:
     assert many.update_peak > trace.update_peak
 
 
+def test_weights_of_attention_are_kept_on_a_cpu_alone(model: DINO) -> None:
+    planned = copy_without_numbers(model)
+    cpu, cuda = (
+        by_kind(count_activations(planned, Batch(SIZE, 1, torch.bfloat16, 4, device)))
+        for device in ("cpu", "cuda")
+    )
+    # With as few keys as here the weights are smaller than what stands for them on a GPU.
+    assert cuda.pop("branches") != cpu.pop("branches")
+    assert cuda == cpu
+    heads = [torch.randn(1, 2, 4, 8, dtype=torch.bfloat16, requires_grad=True) for _ in range(3)]
+    plain = attention(*heads).grad_fn
+    with pytest.raises(RuntimeError, match="any"), without_matrix_of_weights():
+        assert type(attention(*heads).grad_fn) is not type(plain)
+        raise RuntimeError("any")
+    assert type(attention(*heads).grad_fn) is type(plain), "the switch is back"
+
+
 def test_detection_keeps_nothing() -> None:
-    found = trace_detection(small_detector(), Batch((256, 256)))
+    batch = Batch((256, 256))
+    found = trace_detection(small_detector(), batch)
     assert found.kept == {}
-    assert 0 < found.forward_peak < trace_training(small_detector(), Batch((256, 256))).forward_peak
+    assert 0 < found.forward_peak < trace_training(small_detector(), batch).forward_peak
     detection = trace_detection(copy_without_numbers(build_small_model()), Batch(SIZE))
     assert detection.forward_peak > 0
 
@@ -160,9 +179,12 @@ def test_model_is_left_as_it_was(model: DINO) -> None:
 def test_wrong_arguments_are_refused(model: DINO) -> None:
     with pytest.raises(ValueError, match=r"must be positive, got \(0, 5\), 1 and 10"):
         count_activations(model, Batch((0, 5)))
+    with pytest.raises(ValueError, match=r"for the devices \('cpu', 'cuda'\), got 'tpu'"):
+        count_activations(model, Batch(SIZE, device="tpu"))
     with pytest.raises(ValueError, match="for DINO, Mask R-CNN and Cascade R-CNN; got a Linear"):
         count_activations(nn.Linear(1, 1), Batch(SIZE))
 
 
-def _adamw(model: nn.Module, *, foreach: bool) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(model.parameters(), foreach=foreach)
+def _sgd(model: nn.Module, *, foreach: bool) -> torch.optim.Optimizer:
+    options = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1}
+    return torch.optim.SGD(model.parameters(), **options, foreach=foreach)
