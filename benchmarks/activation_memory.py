@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Predicts the memory of the main configurations, and writes the tables of docs/MEMORY.md.
 
-python benchmarks/activation_memory.py --output benchmarks/results/activation_memory.json
+python -m benchmarks.activation_memory --output benchmarks/results/activation_memory.json
 
 Neither a GPU nor the memory is needed. Rows that the file has already are not counted again;
 ``--only`` counts those whose name contains a word, in any case.
@@ -9,23 +9,14 @@ Neither a GPU nor the memory is needed. Rows that the file has already are not c
 
 from __future__ import annotations
 
-import argparse
-import datetime
-import json
-import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import torch
-
-import piip_d2
-from piip_d2._atomic_file import write_text_atomically
+from benchmarks.named_results import fill_file, read_command_line
 from piip_d2.analysis.memory.configs import Question, estimate_config
 from piip_d2.analysis.memory.formats import GIB, as_dict
 from piip_d2.configs import get_config_file
-from piip_d2.ops import has_extension
 
 # Largest image of the training; what is recomputed is asked for one after the other.
 MAIN = (
@@ -129,28 +120,13 @@ def as_markdown(results: Mapping[str, Any]) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Counts, and writes the file after every row."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--only", help="a word of the rows to count anew")
-    parser.add_argument("--output", type=Path, required=True, help="JSON file")
-    args = parser.parse_args(argv)
-    stored = json.loads(args.output.read_text()) if args.output.exists() else {}
-    results: dict[str, Any] = dict(stored.get("results", {}))
-    for row in _wanted(rows(), results, args.only):
-        setting, estimate = estimate_config(get_config_file(row.config), row.question)
-        results[row.name] = as_dict(setting, estimate)
-        report = {
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "piip_d2": piip_d2.__version__,
-            "compiled_operators": has_extension(),
-            "date": datetime.date.today().isoformat(),
-            "results": results,
-        }
-        write_text_atomically(args.output, json.dumps(report, indent=1) + "\n")
-        print(f"{row.name}: {estimate.total / GIB:.2f} GiB", flush=True)
+    results = fill_file(read_command_line(__doc__, argv), rows(), _count)
     print("\n\n".join(as_markdown(results)))
+
+
+def _count(row: Row) -> tuple[dict[str, Any], str]:
+    setting, estimate = estimate_config(get_config_file(row.config), row.question)
+    return as_dict(setting, estimate), f"{estimate.total / GIB:.2f} GiB"
 
 
 def _question(mode: bool | str, **options: Any) -> Question:
@@ -162,12 +138,6 @@ def _question(mode: bool | str, **options: Any) -> Question:
         device="cuda",
         **{"strategy": "single", **options},
     )
-
-
-def _wanted(found: Iterable[Row], results: Mapping[str, Any], only: str | None) -> list[Row]:
-    if only is not None:
-        return [row for row in found if only in row.name]
-    return [row for row in found if row.name not in results]
 
 
 if __name__ == "__main__":

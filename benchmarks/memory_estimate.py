@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Compares the memory that is predicted with what real steps on the CPU take.
 
-python benchmarks/memory_estimate.py --output benchmarks/results/memory_estimate.json
+python -m benchmarks.memory_estimate --output benchmarks/results/memory_estimate.json
 
 Each row runs in a process of its own, with one thread. Rows that the file has already are not
 measured again; ``--only`` measures those whose name contains a word, in any case.
@@ -9,24 +9,15 @@ measured again; ``--only`` measures those whose name contains a word, in any cas
 
 from __future__ import annotations
 
-import argparse
-import datetime
-import json
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import torch
-
-import piip_d2
-from piip_d2._atomic_file import write_text_atomically
+from benchmarks.named_results import fill_file, read_command_line
 from piip_d2.analysis.memory.configs import PRECISIONS, Question, estimate_config
 from piip_d2.analysis.memory.measurement import MALLOC, Experiment, measure_peak
 from piip_d2.analysis.memory.trace import Batch
 from piip_d2.configs import get_config_file
-from piip_d2.ops import has_extension
 
 MIB = 2**20
 TOLERANCE = 0.1
@@ -131,31 +122,13 @@ def as_markdown(results: Mapping[str, Any]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Compares, and writes the file after every row."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--only", help="a word of the rows to measure anew")
-    parser.add_argument("--output", type=Path, required=True, help="JSON file")
-    args = parser.parse_args(argv)
-    stored = json.loads(args.output.read_text()) if args.output.exists() else {}
-    results: dict[str, Any] = dict(stored.get("results", {}))
-    for row in ROWS:
-        if args.only not in row.name if args.only is not None else row.name in results:
-            continue
-        results[row.name] = compare(row)
-        report = {
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "piip_d2": piip_d2.__version__,
-            "compiled_operators": has_extension(),
-            "malloc": MALLOC,
-            "threads": 1,
-            "date": datetime.date.today().isoformat(),
-            "results": results,
-        }
-        write_text_atomically(args.output, json.dumps(report, indent=1) + "\n")
-        print(f"{row.name}: {results[row.name]}", flush=True)
-    print(as_markdown(results))
+    args = read_command_line(__doc__, argv)
+    print(as_markdown(fill_file(args, ROWS, _compare, malloc=MALLOC, threads=1)))
+
+
+def _compare(row: Row) -> tuple[dict[str, Any], str]:
+    found = compare(row)
+    return found, str(found)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from piip_d2.modeling.backbone import (
 )
 
 
-def _network(stride: int = 16) -> PIIPNetwork:
+def _network() -> PIIPNetwork:
     branches = [
         ViTBranch(
             img_size=side,
@@ -25,7 +25,7 @@ def _network(stride: int = 16) -> PIIPNetwork:
             num_heads=2,
             window_size=3,
             pretrain_img_size=64,
-            patch_embed=ConvStem(width, stride=stride) if use_stem else None,
+            patch_embed=ConvStem(width) if use_stem else None,
         )
         for side, width, use_stem in ((128, 32, True), (64, 64, False))
     ]
