@@ -168,7 +168,8 @@ def _example(words: tuple[str, ...]) -> None:
 def _benchmark(words: tuple[str, ...]) -> None:
     # Tests of their own run them with tiny networks.
     parser = (ROOT / "benchmarks" / "command.py").read_text()
-    program = (ROOT / f"{words[2].replace('.', '/')}.py").read_text()
+    place = ROOT / words[2].replace(".", "/")
+    program = (place / "__main__.py" if place.is_dir() else place.with_suffix(".py")).read_text()
     _check_options(words[3:], parser + program)
 
 
