@@ -32,8 +32,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "solver": set(),
     "engine": {"checkpoint", "data", "modeling", "ops", "solver"},
     "analysis": {"checkpoint", "data", "engine", "layers", "modeling", "ops"},
+    "backbones": {"checkpoint", "modeling"},
     "predictor": {"checkpoint", "data", "engine"},
-    "visualization": {"data", "engine", "predictor"},
+    "export": {"data", "engine", "layers", "modeling", "ops", "predictor"},
+    "visualization": {"analysis", "data", "engine", "layers", "modeling", "ops", "predictor"},
     "configs": {"checkpoint", "data", "engine", "modeling", "solver"},
 }
 

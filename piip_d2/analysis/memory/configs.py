@@ -118,6 +118,7 @@ def _setting(cfg: DictConfig, model: nn.Module, question: Question) -> Setting:
         has_average=bool(cfg.train.ema.enabled),
         cpu_offload=cpu_offload,
         param_dtype=None if question.precision else PRECISIONS[fsdp.param_dtype],
+        reduce_dtype=PRECISIONS[fsdp.reduce_dtype],
         reshard_after_forward=bool(fsdp.reshard_after_forward),
         exchange_every_batch=bool(fsdp.exchange_every_batch),
     )

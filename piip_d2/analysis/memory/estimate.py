@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from piip_d2.analysis.memory.sharded import gathered_peak
-from piip_d2.analysis.memory.storage_watch import WEIGHT_COPIES
 from piip_d2.analysis.memory.trace import (
     Batch,
     MakeOptimizer,
@@ -36,6 +35,7 @@ class Setting:
         has_average: Whether there is a moving average of the weights.
         cpu_offload: Whether shares are kept in the host's memory ("fsdp" alone, as the rest).
         param_dtype: What the network's weights are gathered in; None for the type of the batch.
+        reduce_dtype: What gradients are sent in.
         reshard_after_forward: Whether gathered weights are given back after the forward pass. For
             detection they never are.
         exchange_every_batch: Whether accumulated gradients are exchanged with every batch;
@@ -53,6 +53,7 @@ class Setting:
     has_average: bool = False
     cpu_offload: bool = False
     param_dtype: torch.dtype | None = None
+    reduce_dtype: torch.dtype = torch.float32
     reshard_after_forward: bool = True
     exchange_every_batch: bool = True
 
@@ -111,9 +112,9 @@ def estimate_memory(
     Raises:
         ValueError: If there is no rule for the model.
     """
-    is_sharded = setting.strategy == "fsdp"
+    counts_copies = _casts_weights(setting)
     if setting.mode == "inference":
-        trace = trace_detection(model, setting.batch, counts_weight_copies=not is_sharded)
+        trace = trace_detection(model, setting.batch, counts_weight_copies=counts_copies)
         return _place(model, setting, _weights(model, setting), trace)
     has_gradients = setting.strategy != "single" or setting.keeps_gradients
     trace = trace_training(
@@ -121,7 +122,7 @@ def estimate_memory(
         setting.batch,
         make_optimizer=make_optimizer,
         has_gradients=has_gradients,
-        counts_weight_copies=not is_sharded,
+        counts_weight_copies=counts_copies,
     )
     fixed = _weights(model, setting)
     fixed["optimizer states"] = trace.optimizer_states
@@ -129,6 +130,12 @@ def estimate_memory(
         # With DDP they are views of what is sent, so that there is nothing else.
         fixed["gradients"] = _trained_bytes(model)
     return _place(model, setting, fixed, trace)
+
+
+def _casts_weights(setting: Setting) -> bool:
+    """Whether autocast makes copies of weights, or finds them gathered in its own type."""
+    gathered = setting.param_dtype or setting.batch.dtype
+    return setting.strategy != "fsdp" or gathered != setting.batch.dtype
 
 
 def _weights(model: nn.Module, setting: Setting) -> dict[str, int]:
@@ -157,12 +164,11 @@ def _place(
         name: size if name == "buffers" else -(-size // setting.world_size)
         for name, size in fixed.items()
     }
-    kept = {part: size for part, size in trace.kept.items() if part != WEIGHT_COPIES}
     if not setting.cpu_offload:
-        return MemoryEstimate(shares, phases, kept)
+        return MemoryEstimate(shares, phases, trace.kept)
     phases.pop("update", None)
     buffers = shares.pop("buffers")
-    return MemoryEstimate({"buffers": buffers}, phases, kept, host=sum(shares.values()))
+    return MemoryEstimate({"buffers": buffers}, phases, trace.kept, host=sum(shares.values()))
 
 
 def _gathered(model: nn.Module, setting: Setting, *, backward: bool) -> int:
@@ -174,6 +180,7 @@ def _gathered(model: nn.Module, setting: Setting, *, backward: bool) -> int:
         backward=backward,
         # Evaluation gathers all at once, so that processes need not wait for each other.
         keeps_weights=not (is_training and setting.reshard_after_forward),
+        sent_width=setting.reduce_dtype.itemsize,
     )
     if is_training and setting.keeps_gradients and not setting.exchange_every_batch:
         size += _trained_bytes(model)

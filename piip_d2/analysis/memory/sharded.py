@@ -18,10 +18,11 @@ _FLOAT32 = 4
 
 @dataclass(frozen=True)
 class _Unit:
-    """Parameters that are gathered as one: how many, and bytes of each once gathered."""
+    """Parameters that are gathered as one: how many, bytes of each once gathered and once sent."""
 
     size: int
     width: int
+    sent_width: int
 
     @property
     def weights(self) -> int:
@@ -34,12 +35,17 @@ class _Unit:
 
     @property
     def reduced(self) -> int:
-        # Gradients as they are computed, and the message in float32 that they leave in.
-        return self.size * (self.width + _FLOAT32)
+        # Gradients as they are computed, and the message that they leave in.
+        return self.size * (self.width + self.sent_width)
 
 
 def gathered_peak(
-    model: nn.Module, param_width: int, *, backward: bool, keeps_weights: bool = False
+    model: nn.Module,
+    param_width: int,
+    *,
+    backward: bool,
+    keeps_weights: bool = False,
+    sent_width: int = _FLOAT32,
 ) -> int:
     """Finds how much stands gathered at a time.
 
@@ -52,11 +58,12 @@ def gathered_peak(
         param_width: Bytes of a gathered parameter of the backbone's network; others have 4.
         backward: Whether gradients are computed.
         keeps_weights: Whether gathered weights stay after the forward pass.
+        sent_width: Bytes of a gradient as it is sent.
 
     Returns:
         Bytes.
     """
-    *units, root = _units(model, param_width)
+    *units, root = _units(model, param_width, sent_width)
     if keeps_weights:
         weights = [unit.weights for unit in (*units, root)]
         if not backward:
@@ -73,7 +80,7 @@ def _largest_pair(sizes: list[int]) -> int:
     return max(pairs or sizes or [0])
 
 
-def _units(model: nn.Module, param_width: int) -> list[_Unit]:
+def _units(model: nn.Module, param_width: int, sent_width: int) -> list[_Unit]:
     in_network = set(find_network(model).modules())
     owned: set[nn.Parameter] = set()
     units = []
@@ -87,7 +94,8 @@ def _units(model: nn.Module, param_width: int) -> list[_Unit]:
         } - owned
         owned |= parameters
         width = param_width if module in in_network else _FLOAT32
-        units.append(_Unit(sum(parameter.numel() for parameter in parameters), width))
+        size = sum(parameter.numel() for parameter in parameters)
+        units.append(_Unit(size, width, sent_width))
     return units
 
 

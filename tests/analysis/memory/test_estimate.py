@@ -12,6 +12,7 @@ from piip_d2.analysis.memory import Batch, MemoryEstimate, Setting, configs, est
 from piip_d2.analysis.memory.configs import Question, estimate_config
 from piip_d2.analysis.memory.measurement import Experiment, measure_peak
 from piip_d2.analysis.memory.sharded import gathered_peak
+from piip_d2.analysis.memory.storage_watch import WEIGHT_COPIES
 from piip_d2.analysis.memory.trace import StepTrace
 from tests.analysis.small import CONFIG, small_detector
 
@@ -67,6 +68,24 @@ def test_weights_and_gradients_that_are_kept_whole_come_on_top() -> None:
     # Half of the network's weights alone: heads are gathered in float32.
     narrow = estimate(**sharded, reshard_after_forward=False, param_dtype=torch.bfloat16)
     assert kept.phases["forward"] > narrow.phases["forward"]
+
+
+@pytest.mark.usefixtures("traced")
+def test_narrow_messages_carry_gradients_in_less_memory() -> None:
+    sharded = {"strategy": "fsdp", "world_size": 4}
+    wide, narrow = estimate(**sharded), estimate(**sharded, reduce_dtype=torch.bfloat16)
+    assert narrow.phases["backward"] < wide.phases["backward"]
+    assert narrow.phases["forward"] == wide.phases["forward"]
+
+
+def test_autocast_copies_weights_that_are_gathered_in_float32() -> None:
+    batch = Batch((128, 128), dtype=torch.bfloat16)
+
+    def copies(param_dtype: torch.dtype) -> int:
+        sharded = Setting(batch, strategy="fsdp", world_size=2, param_dtype=param_dtype)
+        return estimate_memory(small_detector(), sharded).kept.get(WEIGHT_COPIES, 0)
+
+    assert copies(torch.float32) > 0 and copies(torch.bfloat16) == 0
 
 
 @pytest.mark.parametrize(
