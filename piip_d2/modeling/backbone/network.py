@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import cast
 
@@ -132,7 +133,8 @@ class PIIPNetwork(ActivationCheckpointing):
         for branch in self._typed_branches:
             scale = branch.img_size / full_size
             stride = branch.stride_after(branch.num_blocks - 1)
-            sides = [int(side * scale) for side in images.shape[-2:]]
+            # int() would pin the sizes of an exported program to one number.
+            sides = [math.trunc(side * scale) for side in images.shape[-2:]]
             if min(sides) < stride:
                 raise ValueError(
                     f"images of {tuple(images.shape[-2:])} pixels are too small: "

@@ -22,7 +22,8 @@ def resize_pos_embed(table: Tensor, height: int, width: int) -> Tensor:
     """
     side = math.isqrt(table.shape[1])
     grid = table.unflatten(1, (side, side))
-    if (height, width) == (side, side):
+    # An exported program holds for all sizes, and stretching to the same grid changes nothing.
+    if not torch.compiler.is_exporting() and (height, width) == (side, side):
         return grid
     # Bicubic interpolation in 16 bit would cost the table its lower digits.
     grid = grid.to(torch.promote_types(grid.dtype, torch.float32)).permute(0, 3, 1, 2)
