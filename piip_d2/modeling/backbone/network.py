@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -134,7 +134,7 @@ class PIIPNetwork(ActivationCheckpointing):
             scale = branch.img_size / full_size
             stride = branch.stride_after(branch.num_blocks - 1)
             # int() would pin the sizes of an exported program to one number.
-            sides = [math.trunc(side * scale) for side in images.shape[-2:]]
+            sides = [torch.sym_int(side * scale) for side in images.shape[-2:]]
             if min(sides) < stride:
                 raise ValueError(
                     f"images of {tuple(images.shape[-2:])} pixels are too small: "
