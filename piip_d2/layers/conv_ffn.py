@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from piip_d2.layers.linear import Linear
+from piip_d2.ops import gelu_linear
 
 
 class ConvFFN(nn.Module):
@@ -25,8 +26,19 @@ class ConvFFN(nn.Module):
         self.act = nn.GELU()
         self.fc2 = Linear(hidden_dim, embed_dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, H, W, C) to (B, H, W, C)."""
-        x = self.fc1(x)
+    def forward(
+        self, x: Tensor, *, norm: nn.Module | None = None, scale: Tensor | None = None
+    ) -> Tensor:
+        """Maps (B, H, W, C) to (B, H, W, C).
+
+        Args:
+            x: The map.
+            norm: What it passes first, see :func:`piip_d2.ops.norm_linear`; None for nothing.
+            scale: (C,), factors of the result; None for none.
+
+        Returns:
+            The new map.
+        """
+        x = self.fc1(x, norm=norm)
         x = self.dwconv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return self.fc2(self.act(x))
+        return gelu_linear(x, self.fc2.weight, self.fc2.bias, scale=scale)

@@ -22,8 +22,27 @@ class DeformableCrossAttention(nn.Module):
         super().__init__()
         self.deform = deform
 
-    def forward(self, query: Tensor, feature: Tensor) -> Tensor:
-        """Maps a query (B, H, W, C) and a feature (B, H', W', C') to (B, H, W, C)."""
+    def forward(
+        self,
+        query: Tensor,
+        feature: Tensor,
+        *,
+        query_norm: nn.Module | None = None,
+        feature_norm: nn.Module | None = None,
+        scale: Tensor | None = None,
+    ) -> Tensor:
+        """Maps a query (B, H, W, C) and a feature (B, H', W', C') to (B, H, W, C).
+
+        Args:
+            query: The map that looks.
+            feature: The map that is looked at.
+            query_norm: See :class:`MSDeformAttn`, like the next two.
+            feature_norm: See there.
+            scale: See there.
+
+        Returns:
+            What is found.
+        """
         height, width = query.shape[1:3]
         output = self.deform(
             query.flatten(1, 2),
@@ -31,6 +50,9 @@ class DeformableCrossAttention(nn.Module):
             feature.flatten(1, 2),
             [(feature.shape[1], feature.shape[2])],
             query_grid=(height, width),
+            query_norm=query_norm,
+            feature_norm=feature_norm,
+            scale=scale,
         )
         return output.unflatten(1, (height, width))
 

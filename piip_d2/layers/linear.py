@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from piip_d2.ops import linear
+from piip_d2.ops import norm_linear, scaled_linear
 
 
 class Linear(nn.Linear):
     """PyTorch's linear layer on the fastest path, see :func:`piip_d2.ops.linear`."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (..., in_features) to (..., out_features)."""
-        return linear(x, self.weight, self.bias)
+    def forward(
+        self, x: Tensor, *, norm: nn.Module | None = None, scale: Tensor | None = None
+    ) -> Tensor:
+        """Maps (..., in_features) to (..., out_features).
+
+        Args:
+            x: The input.
+            norm: What it passes first, see :func:`piip_d2.ops.norm_linear`; None for nothing.
+            scale: Factors of the result, see :func:`piip_d2.ops.scaled_linear`; None for none. Not
+                together with ``norm``.
+
+        Returns:
+            The output.
+        """
+        if norm is not None:
+            return norm_linear(x, norm, self.weight, self.bias)
+        return scaled_linear(x, self.weight, self.bias, scale)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from piip_d2.layers.linear import Linear
-from piip_d2.ops import linear_gelu
+from piip_d2.ops import mlp
 
 
 class Mlp(nn.Module):
@@ -23,11 +23,26 @@ class Mlp(nn.Module):
         self.act = act
         self.fc2 = Linear(hidden_dim, embed_dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (..., embed_dim) to the same."""
-        if isinstance(self.act, nn.GELU):
-            fc1 = self.fc1
-            hidden = linear_gelu(x, fc1.weight, fc1.bias, approximate=self.act.approximate)
-        else:
-            hidden = self.act(self.fc1(x))
-        return self.fc2(hidden)
+    def forward(
+        self, x: Tensor, *, norm: nn.Module | None = None, scale: Tensor | None = None
+    ) -> Tensor:
+        """Maps (..., embed_dim) to the same.
+
+        Args:
+            x: The input.
+            norm: What it passes first, see :func:`piip_d2.ops.norm_linear`; None for nothing.
+            scale: (embed_dim,), factors of the result; None for none.
+
+        Returns:
+            The output.
+        """
+        if not isinstance(self.act, nn.GELU):
+            return self.fc2(self.act(self.fc1(x, norm=norm)), scale=scale)
+        return mlp(
+            x,
+            (self.fc1.weight, self.fc1.bias),
+            (self.fc2.weight, self.fc2.bias),
+            approximate=self.act.approximate,
+            norm=norm,
+            scale=scale,
+        )

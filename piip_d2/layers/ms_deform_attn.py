@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from piip_d2.layers.linear import Linear
-from piip_d2.ops import ms_deform_attn_fused
+from piip_d2.ops import ms_deform_attn_fused, norm_linears
 
 
 class MSDeformAttn(nn.Module):
@@ -82,6 +82,9 @@ class MSDeformAttn(nn.Module):
         padding_mask: Tensor | None = None,
         *,
         query_grid: tuple[int, int] | None = None,
+        query_norm: nn.Module | None = None,
+        feature_norm: nn.Module | None = None,
+        scale: Tensor | None = None,
     ) -> Tensor:
         """Lets every query sample the maps around its reference point.
 
@@ -94,6 +97,9 @@ class MSDeformAttn(nn.Module):
             spatial_shapes: (H, W) of every level.
             padding_mask: (B, S), True where a position is padding and reads as zero.
             query_grid: Rows and columns of a grid over the maps, in whose cells the queries stand.
+            query_norm: What the queries pass first; None for nothing.
+            feature_norm: What ``feature`` passes first; None for nothing.
+            scale: (C,), factors of the result; None for none.
 
         Returns:
             (B, Q, C).
@@ -104,21 +110,30 @@ class MSDeformAttn(nn.Module):
             TypeError: If ``padding_mask`` is not bool.
         """
         self._check(query, feature, padding_mask)
-        value = self.value_proj(feature)
+        value = self.value_proj(feature, norm=feature_norm)
         if padding_mask is not None:
             value = value.masked_fill(padding_mask[..., None], 0.0)
         samples = (self.num_heads, self.num_levels, self.num_points)
+        offsets, logits = self._project_query(query, query_norm)
         # In 16 bit, everything stays as the projections give it: the operator itself computes
         # locations and softmax in float32.
         output = ms_deform_attn_fused(
             value.unflatten(-1, (self.num_heads, -1)),
             spatial_shapes,
-            self.sampling_offsets(query).unflatten(-1, (*samples, 2)),
-            self.attention_weights(query).unflatten(-1, samples),
+            offsets.unflatten(-1, (*samples, 2)),
+            logits.unflatten(-1, samples),
             reference_points=reference_points,
             query_grid=query_grid,
         )
-        return self.output_proj(output)
+        return self.output_proj(output, scale=scale)
+
+    def _project_query(self, query: Tensor, norm: nn.Module | None) -> Sequence[Tensor]:
+        layers = (self.sampling_offsets, self.attention_weights)
+        if norm is None:
+            return [layer(query) for layer in layers]
+        return norm_linears(
+            query, norm, [layer.weight for layer in layers], [layer.bias for layer in layers]
+        )
 
     def _check(self, query: Tensor, feature: Tensor, padding_mask: Tensor | None) -> None:
         widths = (self.sampling_offsets.in_features, self.value_proj.in_features)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from piip_d2.layers.window_attention import WindowAttention
-from piip_d2.ops import linear
+from piip_d2.ops import linear, norm_linear
 
 
 class RelativePositionAttention(WindowAttention):
@@ -47,8 +47,10 @@ class RelativePositionAttention(WindowAttention):
             torch.zeros((2 * window_size - 1) ** 2, num_heads)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, H, W, C) to (B, H, W, C)."""
+    def forward(
+        self, x: Tensor, *, norm: nn.Module | None = None, scale: Tensor | None = None
+    ) -> Tensor:
+        """Maps (B, H, W, C) to (B, H, W, C); see :class:`WindowAttention`."""
         side = self.window_size
         if not self.use_windows and x.shape[1:3] != (side, side):
             raise ValueError(
@@ -56,12 +58,14 @@ class RelativePositionAttention(WindowAttention):
                 f"map of {x.shape[1]} x {x.shape[2]} cells; use windows, or images that give "
                 f"{side} x {side} cells"
             )
-        return super().forward(x)
+        return super().forward(x, norm=norm, scale=scale)
 
-    def _project(self, x: Tensor) -> Tensor:
+    def _project(self, x: Tensor, norm: nn.Module | None) -> Tensor:
         if self.q_bias is None or self.v_bias is None:
-            return self.qkv(x)
+            return self.qkv(x, norm=norm)
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+        if norm is not None:
+            return norm_linear(x, norm, self.qkv.weight, bias)
         return linear(x, self.qkv.weight, bias)
 
     def _logit_bias(self) -> Tensor:

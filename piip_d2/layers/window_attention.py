@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from piip_d2.layers.linear import Linear
-from piip_d2.ops import attention
+from piip_d2.ops import attention, saves_memory
 
 WINDOW_PADDINGS = ("before_qkv", "after_qkv")
 
@@ -68,23 +68,40 @@ class WindowAttention(nn.Module):
         self.k_norm = None if qk_norm is None else qk_norm(embed_dim)
         self.proj = Linear(embed_dim, embed_dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, H, W, C) to (B, H, W, C)."""
-        height, width = x.shape[1:3]
-        if self.window_size is None:
-            return self.proj(self._attend(self._project(x)))
-        if self.window_padding == "before_qkv":
-            qkv = self._project(_fill_up(x, self.window_size))
-        else:
-            qkv = _fill_up(self._project(x), self.window_size)
-        filled_height, filled_width = qkv.shape[1:3]
-        windows = self._attend(_split_windows(qkv, self.window_size))
-        x = _join_windows(windows, self.window_size, filled_height, filled_width)
-        return self.proj(x[:, :height, :width])
+    def forward(
+        self, x: Tensor, *, norm: nn.Module | None = None, scale: Tensor | None = None
+    ) -> Tensor:
+        """Maps (B, H, W, C) to (B, H, W, C).
 
-    def _project(self, x: Tensor) -> Tensor:
-        """Query, key and value (..., 3C) of cells (..., C)."""
-        qkv = self.qkv(x)
+        Args:
+            x: The map.
+            norm: What it passes first, see :func:`piip_d2.ops.norm_linear`; None for nothing.
+            scale: (C,), factors of the result; None for none.
+
+        Returns:
+            The new map.
+        """
+        height, width = x.shape[1:3]
+        size = self.window_size
+        if size is None:
+            return self.proj(self._attend(self._project(x, norm)), scale=scale)
+        if saves_memory(x) and height % size == 0 and width % size == 0:
+            windows = self._attend(_split_windows(self._project(x, norm), size))
+            # Projected before they are joined, windows are kept once for both.
+            return _join_windows(self.proj(windows, scale=scale), size, height, width)
+        if self.window_padding == "before_qkv":
+            x = x if norm is None else norm(x)
+            qkv = self._project(_fill_up(x, size), None)
+        else:
+            qkv = _fill_up(self._project(x, norm), size)
+        filled_height, filled_width = qkv.shape[1:3]
+        windows = self._attend(_split_windows(qkv, size))
+        x = _join_windows(windows, size, filled_height, filled_width)
+        return self.proj(x[:, :height, :width], scale=scale)
+
+    def _project(self, x: Tensor, norm: nn.Module | None) -> Tensor:
+        """Query, key and value (..., 3C) of cells (..., C), which are to pass the norm."""
+        qkv = self.qkv(x, norm=norm)
         if self.q_norm is None or self.k_norm is None:
             return qkv
         query, key, value = qkv.chunk(3, dim=-1)

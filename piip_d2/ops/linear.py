@@ -18,6 +18,8 @@ from torch.utils.flop_counter import register_flop_formula
 _HAS_ONEDNN = torch.backends.mkldnn.is_available()
 # Processors without AVX-512 have no such products in oneDNN.
 _HAS_BFLOAT16 = _HAS_ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+# Multiply-adds below which an operator of one's own takes longer to call than the other to compute.
+_MIN_PRODUCTS = 1 << 24
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -56,6 +58,17 @@ def linear_gelu(
     return F.gelu(linear(x, weight, bias), approximate=approximate)
 
 
+def is_transformed() -> bool:
+    """Whether a transform of ``torch.func`` or forward-mode differentiation is at work.
+
+    Operators with a registered derivative go through neither.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    level = torch._C._functorch.maybe_current_level()
+    return level is not None or forward_ad._current_level >= 0
+
+
 def _takes_onednn(x: Tensor, weight: Tensor) -> bool:
     return (
         x.device.type == "cpu"
@@ -65,22 +78,17 @@ def _takes_onednn(x: Tensor, weight: Tensor) -> bool:
             or (x.dtype == torch.bfloat16 and _HAS_BFLOAT16)
         )
         and not torch.is_autocast_enabled("cpu")
-        and not _is_transformed()
         # Programs for other runtimes need PyTorch's own operators.
         and not torch.compiler.is_exporting()
         and not torch.jit.is_tracing()
+        and not is_transformed()
+        and (torch.compiler.is_compiling() or _is_worth_a_call(x, weight))
     )
 
 
-def _is_transformed() -> bool:
-    """Whether a transform of ``torch.func`` or forward-mode differentiation is at work.
-
-    Operators with a registered derivative go through neither.
-    """
-    if torch.compiler.is_compiling():
-        return False
-    level = torch._C._functorch.maybe_current_level()
-    return level is not None or forward_ad._current_level >= 0
+def _is_worth_a_call(x: Tensor, weight: Tensor) -> bool:
+    # A compiled graph is to hold for all sizes, so this is asked outside of compilers alone.
+    return x.numel() * weight.shape[0] >= _MIN_PRODUCTS and torch._C._get_mkldnn_enabled()
 
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

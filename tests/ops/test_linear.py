@@ -16,7 +16,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from piip_d2.layers import Linear, Mlp
 from piip_d2.ops import linear, linear_gelu
 
+_MODULE = sys.modules["piip_d2.ops.linear"]
 SHAPES = [((5, 7), 3), ((2, 4, 6, 16), 24), ((1,), 1), ((0, 4), 5)]
+
+
+@pytest.fixture(autouse=True)
+def _of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_MODULE, "_MIN_PRODUCTS", 0)
 
 
 def _problem(
@@ -41,6 +47,20 @@ def test_values_and_gradients(
         output = function(x, weight, bias)
         results.append([output, *torch.autograd.grad(output.square().sum(), wanted)])
     torch.testing.assert_close(*results)
+
+
+def _name_of_backward(output: Tensor) -> str:
+    assert output.grad_fn is not None
+    return output.grad_fn.name()
+
+
+def test_small_layers_and_a_switch_lead_to_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = _problem((4, 8), 6)
+    own = _name_of_backward(linear(*inputs))
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert _name_of_backward(linear(*inputs)) != own
+    monkeypatch.setattr(_MODULE, "_MIN_PRODUCTS", 4 * 8 * 6 + 1)
+    assert _name_of_backward(linear(*inputs)) != own
 
 
 def test_inputs_in_any_layout() -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
-from piip_d2.ops import linear
+from piip_d2.ops import doubling
 
 STRIDES = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}
 _NORMS = ("group", "layer")
@@ -132,10 +131,7 @@ def _double(dim: int) -> nn.ConvTranspose2d:
 
 
 class _Doubling(nn.ConvTranspose2d):
-    """A transposed convolution of kernel and stride 2.
-
-    Its patches do not overlap, so that it is one matrix product. For training in float32 on CPUs it
-    is computed as that, since PyTorch is slow there in the backward pass.
+    """A transposed convolution of kernel and stride 2, see :func:`piip_d2.ops.doubling`.
 
     Args:
         dim: Channels in and out.
@@ -145,12 +141,5 @@ class _Doubling(nn.ConvTranspose2d):
         super().__init__(dim, dim, 2, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """Maps (B, C, H, W) to (B, C, 2H, 2W), channels last in memory."""
-        if x.device.type != "cpu" or x.dtype != torch.float32 or not torch.is_grad_enabled():
-            return super().forward(x)
-        x = x.permute(0, 2, 3, 1)
-        bias = self.get_parameter("bias").repeat(2)
-        # Every other row of the result, as (B, H, W, 2C): one row of the kernel at a time.
-        rows = [linear(x, kernel.flatten(0, 1), bias) for kernel in self.weight.permute(2, 3, 1, 0)]
-        cells = torch.stack(rows, dim=2).unflatten(-1, (2, -1))
-        return cells.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+        """Maps (B, C, H, W) to (B, C, 2H, 2W)."""
+        return doubling(x, self.weight, self.get_parameter("bias"))

@@ -22,6 +22,7 @@ from piip_d2.layers import (
     MSDeformAttn,
 )
 from piip_d2.modeling.backbone.directions import Exchange, exchanges
+from piip_d2.ops import saves_memory
 
 _ATTENTION_KINDS = ("deformable", "regular")
 
@@ -142,11 +143,26 @@ class CrossBranchAttention(nn.Module):
 
     def forward(self, query: Tensor, feature: Tensor) -> Tensor:
         """Updates the query map (B, H, W, C) from the other branch's map (B, H', W', C')."""
-        feature = self.feat_norm(self.feat_proj(feature))
-        query = query + self.attn_gamma * self.attn(self.query_norm(query), feature)
+        query = query + self._attend(query, self.feat_proj(feature))
         if self.ffn is not None:
-            query = query + self.ffn_gamma * self.drop_path(self.ffn(self.ffn_norm(query)))
+            query = query + self._feed_forward(self.ffn, query)
         return query
+
+    def _attend(self, query: Tensor, feature: Tensor) -> Tensor:
+        if isinstance(self.attn, DeformableCrossAttention) and saves_memory(query):
+            return self.attn(
+                query,
+                feature,
+                query_norm=self.query_norm,
+                feature_norm=self.feat_norm,
+                scale=self.attn_gamma,
+            )
+        return self.attn_gamma * self.attn(self.query_norm(query), self.feat_norm(feature))
+
+    def _feed_forward(self, ffn: nn.Module, query: Tensor) -> Tensor:
+        if isinstance(ffn, ConvFFN) and saves_memory(query):
+            return self.drop_path(ffn(query, norm=self.ffn_norm, scale=self.ffn_gamma))
+        return self.ffn_gamma * self.drop_path(ffn(self.ffn_norm(query)))
 
 
 def build_interactions(

@@ -11,6 +11,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from piip_d2.layers import Mlp, RMSNorm, WindowAttention
+from piip_d2.ops import saves_memory
 
 _ACTIVATIONS: dict[str, Any] = {"gelu": nn.GELU, "gelu_tanh": partial(nn.GELU, approximate="tanh")}
 _NORMS: dict[str, Callable[..., nn.Module]] = {"layer": nn.LayerNorm, "rms": RMSNorm}
@@ -62,6 +63,9 @@ class ViTBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, H, W, C) to (B, H, W, C)."""
+        if saves_memory(x):
+            x = x + self.drop_path(self.attn(x, norm=self.norm1, scale=_factors(self.ls1)))
+            return x + self.drop_path(self.mlp(x, norm=self.norm2, scale=_factors(self.ls2)))
         x = x + self.drop_path(self.ls1(self.attn(self.norm1(x))))
         return x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
 
@@ -230,6 +234,10 @@ def _norm_factory(norm: str, eps: float) -> Callable[[int], nn.Module]:
     if norm not in _NORMS:
         raise ValueError(f"norm must be one of {sorted(_NORMS)}, got {norm!r}")
     return partial(_NORMS[norm], eps=eps)
+
+
+def _factors(layer_scale: nn.Module) -> Tensor | None:
+    return layer_scale.gamma if isinstance(layer_scale, LayerScale) else None
 
 
 def _layer_scale(embed_dim: int, init_values: float | None) -> nn.Module:
