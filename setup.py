@@ -63,5 +63,11 @@ setup(
         "tabulate>=0.8.3",
         "yacs>=0.1.8",
     ],
+    # lvis is not among them, as it would bring opencv-python: docs/EVALUATION.md says more.
+    extras_require={
+        "docs": ["ipykernel", "mkdocs>=1.6,<2", "mkdocs-material>=9.5", "nbclient", "nbformat"],
+        "eval": ["faster-coco-eval>=1.8"],
+        "export": ["onnx", "onnxruntime", "onnxscript"],
+    },
     **extensions(),
 )

@@ -88,6 +88,7 @@ class Installer:
         ("runtime", "the other run-time packages", ("requirements/runtime.txt",)),
         ("detectron2", "Detectron2", ("requirements/detectron2.txt",)),
         ("dev", "tools for tests and checks", ("requirements/dev.txt",)),
+        ("docs", "what makes the documentation", ("requirements/docs.txt",)),
         ("package", "piip_d2 itself, with its operators", ("setup.py", "piip_d2/csrc")),
     )
 
@@ -163,6 +164,9 @@ class Installer:
     def _install_dev(self) -> None:
         self._pip_pinned("dev.txt")
 
+    def _install_docs(self) -> None:
+        self._pip_pinned("docs.txt")
+
     def _install_package(self) -> str:
         # Without -v, pip keeps to itself what was not compiled, and why.
         output = self._pip("-v", "--no-build-isolation", "--no-deps", "-e", str(REPOSITORY))
@@ -183,7 +187,8 @@ class Installer:
         tag = ("--only-binary=:all:", "--python-version", "3.10", "--target", str(vendor))
         self._pip(*tag, "--require-hashes", "--no-deps", "-r", str(REQUIREMENTS / "detectron2.txt"))
         # It also brings a top-level package "tools", in the way of this repository's own, and
-        # metadata that asks for numpy<2, which pip would obey at the next installation.
+        # metadata that asks for numpy<2, which pip would obey at the next installation; that of
+        # lvis asks for a second OpenCV.
         shutil.rmtree(vendor / "tools", ignore_errors=True)
         for metadata in vendor.glob("*.dist-info"):
             metadata.rename(metadata.with_suffix(".info"))

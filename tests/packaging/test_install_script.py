@@ -49,7 +49,7 @@ def steps_done(install: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     return done
 
 
-ALL_STEPS = ["environment", "build", "torch", "runtime", "detectron2", "dev", "package"]
+ALL_STEPS = ["environment", "build", "torch", "runtime", "detectron2", "dev", "docs", "package"]
 
 
 @pytest.mark.parametrize("version", [(3, 11), (3, 12, 1), (3, 13)])

@@ -12,7 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 
 FOLDER = Path(__file__).resolve().parents[2] / "requirements"
-FILES = ("build.txt", "torch.txt", "runtime.txt", "detectron2.txt", "dev.txt")
+FILES = ("build.txt", "torch.txt", "runtime.txt", "detectron2.txt", "dev.txt", "docs.txt")
 
 
 def _pins(file: str) -> dict[str, str]:
@@ -81,6 +81,16 @@ def test_package_declares_what_it_always_imports() -> None:
     distributions = {"PIL": "pillow", "hydra": "hydra-core"}
     known = sys.stdlib_module_names | {"piip_d2", "detectron2"}
     assert {distributions.get(name, name) for name in imported - known} <= declared
+
+
+def test_what_extras_want_is_pinned() -> None:
+    setup = (FOLDER.parent / "setup.py").read_text(encoding="utf-8")
+    found = re.search(r"extras_require=\{(.*?)\n    \}", setup, flags=re.DOTALL)
+    assert found
+    wanted = [Requirement(text) for text in re.findall(r'"([^"]+)"(?=[,\]])', found.group(1))]
+    versions = {name: version for pins in ALL_PINS.values() for name, version in pins.items()}
+    assert {"onnxruntime", "faster-coco-eval", "mkdocs-material"} <= {each.name for each in wanted}
+    assert not [each for each in wanted if not each.specifier.contains(versions[each.name])]
 
 
 def test_package_declares_neither_opencv_nor_detectron2() -> None:
