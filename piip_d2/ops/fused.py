@@ -15,6 +15,7 @@ from piip_d2.ops._checks import (
     check_weights,
 )
 from piip_d2.ops._extension import has_extension
+from piip_d2.ops.grid_sample_form import is_lowered
 from piip_d2.ops.reference import compute_dtype, ms_deform_attn_fused_reference, unify_dtypes
 
 
@@ -60,7 +61,7 @@ def ms_deform_attn_fused(
     dtype = compute_dtype(value.dtype)
     if reference_points is not None and reference_points.dtype != dtype:
         reference_points = reference_points.to(dtype)
-    if has_extension(value.device):
+    if has_extension(value.device) and not is_lowered():
         return torch.ops.piip_d2.ms_deform_attn_fused.default(
             value, sizes, sampling_offsets, attention_logits, reference_points, grid
         )

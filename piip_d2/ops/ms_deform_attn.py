@@ -9,6 +9,7 @@ from torch import Tensor
 
 from piip_d2.ops._checks import check_points, check_value, check_weights
 from piip_d2.ops._extension import has_extension
+from piip_d2.ops.grid_sample_form import is_lowered
 from piip_d2.ops.reference import compute_dtype, ms_deform_attn_reference
 
 
@@ -47,7 +48,7 @@ def ms_deform_attn(
         sampling_locations = sampling_locations.to(dtype)
     if attention_weights.dtype != dtype:
         attention_weights = attention_weights.to(dtype)
-    if has_extension(value.device):
+    if has_extension(value.device) and not is_lowered():
         return torch.ops.piip_d2.ms_deform_attn.default(
             value, sizes, sampling_locations, attention_weights
         )

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from piip_d2.ops.autocast import without_autocast
+from piip_d2.ops.grid_sample_form import is_lowered, sum_samples_by_grid
 
 
 def ms_deform_attn_reference(
@@ -122,6 +123,8 @@ def _sum_samples(
     weights: Tensor,
 ) -> Tensor:
     """Samples at pixel coordinates, x and y (B, Q, M, P) of every level; returns (B, Q, M * D)."""
+    if is_lowered():
+        return sum_samples_by_grid(value, spatial_shapes, pixels, weights)
     batch, _, heads, width = value.shape
     queries, points = weights.shape[1], weights.shape[4]
     maps = value.to(weights.dtype).split([rows * columns for rows, columns in spatial_shapes], 1)
