@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 
 from detectron2.config import LazyConfig
 from omegaconf import DictConfig
 
-__all__ = ["get_config", "get_config_file", "list_configs"]
+__all__ = ["find_config_file", "get_config", "get_config_file", "list_configs"]
 
 
 def list_configs() -> list[str]:
@@ -32,12 +33,38 @@ def get_config_file(name: str) -> str:
     Args:
         name: As in ``"mask_rcnn/piip_tsb_1120_896_448_1x"``, with or without ``.py``.
 
+    Returns:
+        The path.
+
     Raises:
-        ValueError: If there is no such experiment.
+        ValueError: If there is no such experiment; the message has names that look alike.
     """
     stem = name.removesuffix(".py")
     if stem not in list_configs():
-        raise ValueError(f"no configuration named {name!r}; there are: {', '.join(list_configs())}")
+        raise ValueError(f"no configuration named {name!r}{_hint(stem)}")
+    return str(_root() / f"{stem}.py")
+
+
+def find_config_file(path_or_name: str) -> str:
+    """Path of a configuration that is given by its path or, if it is one of these, by its name.
+
+    Args:
+        path_or_name: A file, which goes first, or a name as :func:`get_config` takes it.
+
+    Returns:
+        The path.
+
+    Raises:
+        FileNotFoundError: If there is neither; the message has names that look alike.
+    """
+    if Path(path_or_name).is_file():
+        return path_or_name
+    stem = path_or_name.removesuffix(".py")
+    if stem not in list_configs():
+        raise FileNotFoundError(
+            f"the config file {path_or_name} does not exist, and no published configuration has "
+            f"that name{_hint(stem)}"
+        )
     return str(_root() / f"{stem}.py")
 
 
@@ -51,10 +78,23 @@ def get_config(name: str) -> DictConfig:
         The configuration, to be changed at will: every call loads it anew.
 
     Raises:
-        ValueError: If there is no such experiment.
+        ValueError: If there is no such experiment; the message has names that look alike.
     """
     return LazyConfig.load(get_config_file(name))
 
 
 def _root() -> Path:
     return Path(str(resources.files(__name__)))
+
+
+def _hint(stem: str) -> str:
+    """The end of a sentence: names that look like one that is none."""
+    known = list_configs()
+    parts = Path(stem).parts
+    # The same experiment of another detector, or the path of its file from elsewhere.
+    near = [name for name in known if parts and name.split("/")[1] == parts[-1]]
+    near += get_close_matches("/".join(parts[-2:]), known, n=3, cutoff=0.6)
+    if not near:
+        near = get_close_matches(parts[-1] if parts else "", known, n=3, cutoff=0.5)
+    meant = f"did you mean {' or '.join(dict.fromkeys(near))}? " if near else ""
+    return f"; {meant}piip_d2.list_configs() lists all {len(known)}"

@@ -13,6 +13,8 @@ from types import ModuleType
 _INSTALL_HINTS = {
     "cv2": "pip install opencv-python-headless (or opencv-python, where windows are wanted)",
     "detectron2": "see the installation section of README.md",
+    "faster_coco_eval": "pip install faster-coco-eval",
+    "piip_d2.configs": "pip install --no-build-isolation -e . in the checkout",
 }
 
 

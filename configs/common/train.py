@@ -69,6 +69,9 @@ train = dict(
     checkpointer=dict(period=5000, max_to_keep=3),
     # 0 evaluates only at the end.
     eval_period=5000,
+    # With --eval-only: predict each image at these multiples of its usual size, and flipped, and
+    # join what is found. R-CNNs only. See docs/EVALUATION.md.
+    tta=dict(enabled=False, scales=[0.75, 1.0, 1.25], flip=True),
     # Keep the weights with the best metric as model_best.pth; mode is "max" or "min".
     best=dict(enabled=True, metric="bbox/AP", mode="max"),
     # Stop after `patience` evaluations that do not improve the metric by more than min_delta.

@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from detectron2.config import instantiate
-from detectron2.evaluation import inference_on_dataset, print_csv_format
+from detectron2.evaluation import DatasetEvaluators, inference_on_dataset, print_csv_format
 from detectron2.utils import comm
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 from torch import nn
 
 from piip_d2._atomic_file import write_text_atomically
 from piip_d2.engine.ema import ExponentialMovingAverage
+from piip_d2.engine.inference_costs import InferenceCosts
 from piip_d2.engine.overrides import accepts_argument
+from piip_d2.engine.test_time_augmentation import TestTimeAugmentation
+from piip_d2.evaluation.tables import results_table
 
 logger = logging.getLogger(__name__)
 
@@ -31,23 +36,31 @@ class Evaluation:
 
     Args:
         cfg: The configuration; ``train.ema.evaluate`` says which weights count.
+        augments: Whether ``train.tta`` counts, which multiplies the time.
 
     Raises:
-        ValueError: If ``train.ema.evaluate`` is none of the choices.
+        ValueError: If ``train.ema.evaluate`` is none of the choices, or test-time augmentation is
+            wanted and does not fit the data.
     """
 
-    def __init__(self, cfg: DictConfig) -> None:
+    def __init__(self, cfg: DictConfig, *, augments: bool = False) -> None:
         self.weights = str(cfg.train.ema.evaluate)
         if self.weights not in _WEIGHTS:
             raise ValueError(f"train.ema.evaluate must be one of {_WEIGHTS}, got {self.weights!r}")
         self.is_wanted = "evaluator" in cfg.dataloader
         self._folder = Path(cfg.train.output_dir)
+        self._augmentation: TestTimeAugmentation | None = None
         if not self.is_wanted:
             logger.info("The config has no dataloader.evaluator: nothing will be evaluated.")
             return
+        if augments and cfg.train.tta.enabled:
+            self._augmentation = TestTimeAugmentation(cfg)
         _set_evaluator_folder(cfg)
         self._loader = instantiate(cfg.dataloader.test)
-        self._evaluator = instantiate(cfg.dataloader.evaluator)
+        evaluators = instantiate(cfg.dataloader.evaluator)
+        self._costs = InferenceCosts(torch.device(cfg.train.device))
+        listed = evaluators if isinstance(evaluators, Sequence | ListConfig) else [evaluators]
+        self._evaluator = DatasetEvaluators([*listed, self._costs])
 
     def __call__(
         self, model: nn.Module, ema: ExponentialMovingAverage | None = None
@@ -59,9 +72,9 @@ class Evaluation:
             ema: The moving average of its weights, if there is one.
 
         Returns:
-            Metrics by task, as Detectron2's evaluators return them, in the main process and
-            nothing in the others. With "both", those of the model's own weights stand under
-            "model".
+            Metrics by task, as Detectron2's evaluators return them, and time and memory under
+            "inference", in the main process and nothing in the others. With "both", those of the
+            model's own weights stand under "model".
         """
         if not self.is_wanted:
             return {}
@@ -81,9 +94,15 @@ class Evaluation:
         return results
 
     def _evaluate_weights(self, model: nn.Module) -> dict[str, Any]:
-        results: dict[str, Any] = inference_on_dataset(model, self._loader, self._evaluator)
+        if self._augmentation:
+            logger.info("Every image is predicted in %d views.", self._augmentation.num_views)
+            model = self._augmentation.wrap(model)
+        results: dict[str, Any] = inference_on_dataset(
+            model, self._loader, self._evaluator, self._costs.callbacks
+        )
         if comm.is_main_process():
             print_csv_format(results)
+            logger.info("Results:\n%s", results_table(results))
         comm.synchronize()
         return results
 

@@ -268,12 +268,21 @@ class EarlyStoppingHook(HookBase):
 class MemoryHook(HookBase):
     """Adds the peak memory of the process, and of its GPU, to the metrics."""
 
+    def __init__(self) -> None:
+        # Every evaluation counts its own peak, and for that starts the system's counters anew.
+        self._peaks = {"rss": 0.0, "gpu": 0.0}
+
     def after_step(self) -> None:
+        self._note("rss", _peak_memory())
         # Detectron2's printer shows what has "[metric]" in its name, and GPU memory by itself.
-        self.trainer.storage.put_scalar("[metric]max_rss_mb", _peak_memory(), smoothing_hint=False)
+        put_scalar = self.trainer.storage.put_scalar
+        put_scalar("[metric]max_rss_mb", self._peaks["rss"], smoothing_hint=False)
         if torch.cuda.is_available():
-            peak = torch.cuda.max_memory_allocated() / 2**20
-            self.trainer.storage.put_scalar("max_gpu_mb", peak, smoothing_hint=False)
+            self._note("gpu", torch.cuda.max_memory_allocated() / 2**20)
+            put_scalar("max_gpu_mb", self._peaks["gpu"], smoothing_hint=False)
+
+    def _note(self, kind: str, peak: float) -> None:
+        self._peaks[kind] = max(self._peaks[kind], peak)
 
 
 def _peak_memory() -> float:

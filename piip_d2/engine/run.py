@@ -23,6 +23,7 @@ from piip_d2.engine.build import (
 )
 from piip_d2.engine.checkpointer import AtomicCheckpointer, BestWeightsCheckpointer
 from piip_d2.engine.compilation import compile_as_configured
+from piip_d2.engine.data_report import log_training_data
 from piip_d2.engine.earlier_run import put_earlier_run_aside
 from piip_d2.engine.ema import EMAHook, ExponentialMovingAverage
 from piip_d2.engine.evaluation import Evaluation
@@ -82,11 +83,9 @@ def train(cfg: DictConfig, config_text: str = "", *, resume: bool = False) -> di
         return results
 
     with Interruption() as interruption:
+        keep = cfg.train.checkpointer
         checkpoints = CheckpointHook(
-            checkpointer,
-            cfg.train.checkpointer.period,
-            cfg.train.checkpointer.get("max_to_keep", None),
-            interruption,
+            checkpointer, keep.period, keep.get("max_to_keep", None), interruption
         )
         trainer.register_hooks(_hooks_up_to_checkpoint(cfg, ema, checkpoints))
         trainer.register_hooks_after_checkpoint(_evaluation_hooks(cfg, evaluate_now, best))
@@ -96,6 +95,7 @@ def train(cfg: DictConfig, config_text: str = "", *, resume: bool = False) -> di
         start = trainer.next_iteration
         cfg.train.seed = trainer.seed
         trainer.use_data_loader(build_train_loader(cfg, first_iteration=start))
+        log_training_data(cfg, model, trainer.data_loader)
         # Only now are the data sets registered whose class names it takes.
         metadata = describe_run(cfg, model, config_text)
         checkpointer.metadata = best.metadata = metadata
@@ -123,7 +123,7 @@ def evaluate_checkpoint(cfg: DictConfig, config_text: str = "") -> dict[str, Any
     """
     path = cfg.train.init_checkpoint
     check_initial_checkpoint(path)
-    evaluation = Evaluation(cfg)
+    evaluation = Evaluation(cfg, augments=True)
     model = build_model(cfg)
     compile_as_configured(cfg, model)
     saved: dict[str, Any] = {}

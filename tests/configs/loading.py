@@ -33,6 +33,7 @@ ALWAYS_BUILT = {
     "cascade_rcnn/piip_tsb_1568_1120_672_3x_ms_boxes",
     "dino/piip_lh6b_1536_1024_512_2x",
     "dino/piip_sbl_1792_1120_672_3x",
+    "lvis/mask_rcnn_piip_tsb_1120_896_448",
     "mask_rcnn/convnext_b_1024_1x",
     "mask_rcnn/intern_vit_6b_1024_1x_ms",
     "mask_rcnn/piip_ct_vs_cb_1024_672_448_1x",

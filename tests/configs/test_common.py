@@ -79,8 +79,8 @@ def test_unknown_initials_are_refused() -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ("ct_vs_vx", "networks must be some of ct, cs, cb, vt, vs, vb, got 'vx'"),
-        ("ct_vs", r"needs 2 image sizes, one per branch, got \[640, 320, 160\]"),
+        ("ct_vs_vx", "no backbone named 'piip_ct_vs_vx'; did you mean piip_"),
+        ("ct_vs", "no backbone named 'piip_ct_vs'; did you mean piip_ct_vs_vb"),
     ],
 )
 def test_wrong_hybrids_are_refused(names: str, message: str) -> None:

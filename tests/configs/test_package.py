@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from detectron2.config import LazyConfig
 
-from piip_d2.configs import get_config, get_config_file, list_configs
+from piip_d2.configs import find_config_file, get_config, get_config_file, list_configs
 
 NAME = "mask_rcnn/piip_tsb_1120_896_448_1x"
 
@@ -28,14 +28,41 @@ def test_every_call_loads_anew() -> None:
 def test_listed_names_are_experiments_only() -> None:
     names = list_configs()
     assert NAME in names
-    folders = {"ablations", "cascade_rcnn", "dino", "mask_rcnn", "quick"}
+    folders = {"ablations", "cascade_rcnn", "dino", "lvis", "mask_rcnn", "quick"}
     assert {name.split("/")[0] for name in names} == folders
 
 
-@pytest.mark.parametrize("name", ["mask_rcnn/nothing", "common/train", "../train_net"])
-def test_unknown_name_lists_the_known(name: str) -> None:
-    with pytest.raises(ValueError, match=f"no configuration named '{name}'.*{NAME}"):
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("mask_rcnn/piip_tsb_1120_896_448", NAME),
+        ("mask_rcnn/piip_tsb_1120_896_448_1y.py", NAME),
+        ("piip_tsb_1120_896_448_1x", NAME),
+        ("piip_tsb_1120_896_448_1x", "dino/piip_tsb_1120_896_448_1x"),
+        ("../configs/mask_rcnn/piip_tsb_1120_896_448_1x", NAME),
+        ("faster_rcnn_trees", "quick/faster_rcnn_trees"),
+    ],
+)
+def test_unknown_name_lists_those_that_look_alike(name: str, near: str) -> None:
+    known = f"did you mean .*{near}[ ?].*list_configs\\(\\) lists all {len(list_configs())}"
+    with pytest.raises(ValueError, match=f"^no configuration named '{name}'; {known}"):
         get_config(name)
+    with pytest.raises(FileNotFoundError, match=f"^the config file {name} does not exist.*{known}"):
+        find_config_file(name)
+
+
+@pytest.mark.parametrize("name", ["common/train", "zzz", ""])
+def test_what_looks_like_nothing(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"no configuration named '{name}'; .*lists all"):
+        get_config(name)
+
+
+def test_file_goes_before_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_config_file(NAME) == get_config_file(NAME)
+    Path(NAME).parent.mkdir()
+    Path(NAME).touch()
+    assert find_config_file(NAME) == NAME
 
 
 def test_own_config_elsewhere_can_build_on_these(tmp_path: Path) -> None:

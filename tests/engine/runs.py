@@ -112,7 +112,10 @@ def metric_lines(folder: Path) -> list[dict[str, Any]]:
     """The lines of ``metrics.json`` without what depends on the clock."""
     lines = (folder / "metrics.json").read_text().splitlines()
     entries = [json.loads(line) for line in lines]
-    return [{k: v for k, v in entry.items() if k not in _CLOCKS} for entry in entries]
+    return [
+        {k: v for k, v in entry.items() if k not in _CLOCKS and "inference/" not in k}
+        for entry in entries
+    ]
 
 
 def _run_as_rank(rank: int, count: int, port: int, jobs: Sequence[Job]) -> None:

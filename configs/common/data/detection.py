@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import detectron2.data.transforms as T
 from detectron2.config import LazyCall as L
-from detectron2.evaluation import COCOEvaluator
 from omegaconf import DictConfig, OmegaConf
 
 from piip_d2.data import (
@@ -13,6 +12,7 @@ from piip_d2.data import (
     build_train_loader,
     get_dataset_dicts,
 )
+from piip_d2.evaluation import PIIPCOCOEvaluator
 
 # That of the run, or the CPU where a config has no section ``train``.
 _DEVICE = "${oc.select:train.device,cpu}"
@@ -54,7 +54,7 @@ def detection_dataloader(
         num_workers=num_workers,
         device=_DEVICE,
     )
-    dataloader.evaluator = L(COCOEvaluator)(dataset_name="${..test.dataset.names}")
+    dataloader.evaluator = L(PIIPCOCOEvaluator)(dataset_name="${..test.dataset.names}")
     return dataloader
 
 
