@@ -1,7 +1,6 @@
-"""Make the data sets that the package brings, or check one of your own.
+"""Make the data sets that the package brings.
 
 python tools/prepare_data.py trees nuclei scenes
-python tools/prepare_data.py --check my/train.json --images my/images
 """
 
 from __future__ import annotations
@@ -15,25 +14,21 @@ from piip_d2.data.checks import check_coco, read_coco_json
 from piip_d2.data.embedded import EMBEDDED_DATASETS, datasets_root, prepare_dataset
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the tool and return its exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "names", nargs="*", help=f"data sets to make, of {', '.join(EMBEDDED_DATASETS)}"
+        "names", nargs="+", help=f"data sets to make, of {', '.join(EMBEDDED_DATASETS)}"
     )
     parser.add_argument(
         "--root", type=Path, help="folder of all data sets (DETECTRON2_DATASETS, else ./datasets)"
     )
-    parser.add_argument("--check", type=Path, metavar="JSON", help="COCO-format JSON to check")
-    parser.add_argument(
-        "--images", type=Path, help="folder of the images of --check (default: that of the JSON)"
-    )
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     unknown = sorted(set(arguments.names) - set(EMBEDDED_DATASETS))
-    if unknown or not (arguments.names or arguments.check):
-        parser.error(f"name data sets of {sorted(EMBEDDED_DATASETS)}, or give --check")
+    if unknown:
+        parser.error(f"name data sets of {sorted(EMBEDDED_DATASETS)}, got {unknown}")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         for name in arguments.names:
@@ -42,8 +37,6 @@ def main() -> int:
             prepare_dataset(dataset, root)
             for split in ("train", "val"):
                 _describe(dataset.json_file(root, split), dataset.image_root(root, split))
-        if arguments.check:
-            _describe(arguments.check, arguments.images or arguments.check.parent)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

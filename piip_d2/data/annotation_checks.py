@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, TypeGuard
+
+from .findings import Findings
+from .segmentations import Segmentation, segmentation_bounds, usable_segmentation
 
 __all__ = ["AnnotationCheck", "check_for_masks"]
 
 Entry = dict[str, Any]
-Segmentation = list[list[float]] | dict[str, Any]
+Corners = tuple[float, float, float, float]
+
+# Boxes and masks are drawn by hand or by different tools: only what lies far apart is suspicious.
+_FITTING_IOU = 0.5
+# A pixel's width beyond the border is a matter of convention, not a mistake.
+_TOLERANCE = 1.0
+# Fewer boxes that reach outside than this share are slips of single hands, not of a whole tool.
+_MANY = 0.1
 
 
 class AnnotationCheck:
@@ -18,24 +27,31 @@ class AnnotationCheck:
 
     Args:
         images: The usable images by their id.
+        missing_ids: Ids of images that are listed, but cannot be used.
         category_ids: The ids of the categories.
-        problems: Counts of what is wrong, added to.
+        findings: Counts of what is wrong, added to.
         set_aside_unmasked: Whether objects without a mask become crowd regions.
     """
 
     def __init__(
         self,
         images: dict[Any, Entry],
+        missing_ids: Collection[Any],
         category_ids: set[int],
-        problems: Counter[str],
+        findings: Findings,
         *,
         set_aside_unmasked: bool = False,
     ) -> None:
         self._images = images
+        self._missing_ids = missing_ids
         self._category_ids = category_ids
-        self._problems = problems
+        self._findings = findings
         self._set_aside_unmasked = set_aside_unmasked
         self._seen_ids: set[Any] = set()
+        self._seen_objects: set[tuple[Any, ...]] = set()
+        # Of the annotation at hand, since both take a while.
+        self._mask: Segmentation | None = None
+        self._mask_corners: Corners = (0, 0, 0, 0)
 
     def __call__(self, entries: Iterable[Any]) -> Iterator[Entry]:
         """Yields what can be used of a JSON's list of annotations."""
@@ -46,46 +62,66 @@ class AnnotationCheck:
         for entry in entries:
             problem = self._reason_to_drop(entry)
             if problem:
-                self._problems[problem] += 1
+                self._findings.add_problem(problem, _name(entry))
             else:
-                yield self._mend(entry)
+                mended = self._mend(entry)
+                self._look_at(mended)
+                yield mended
+        self._look_at_format(entries)
 
     def _reason_to_drop(self, entry: Any) -> str:
         if not isinstance(entry, dict):
             return "annotation that is not an object"
-        if (
-            not isinstance(entry.get("image_id"), int | str)
-            or entry["image_id"] not in self._images
-        ):
-            return "annotation of an image that is not there"
+        image_id = entry.get("image_id")
+        if not isinstance(image_id, int | str) or image_id not in self._images:
+            is_known = isinstance(image_id, int | str) and image_id in self._missing_ids
+            return (
+                "annotation of an image that cannot be used"
+                if is_known
+                else "annotation with an image_id that no image has"
+            )
         category = entry.get("category_id")
         if not isinstance(category, int) or category not in self._category_ids:
             return "annotation of an unknown category"
+        return self._reason_of_shape(entry, self._images[image_id])
+
+    def _reason_of_shape(self, entry: Entry, image: Entry) -> str:
+        given = entry.get("segmentation")
+        self._mask = usable_segmentation(given, image) if given else None
+        # An empty segmentation says that there is none; a wrong one casts doubt on the box too.
+        if given and self._mask is None:
+            return "mask without three points, or of another size than its image"
+        if self._mask is not None:
+            self._mask_corners = segmentation_bounds(self._mask)
+            if not _reaches_into(self._mask_corners, image):
+                return "mask without area, or outside its image"
         box = entry.get("bbox")
+        if self._mask is not None and not box:
+            return ""
         if not _is_box(box):
             return "annotation without four finite numbers as bbox"
         if box[2] <= 0 or box[3] <= 0:
             return "box without area"
-        image = self._images[entry["image_id"]]
-        left, top, width, height = _clip(box, image)
-        if width <= 0 or height <= 0:
-            return "box outside its image"
-        # An empty segmentation says that there is none; a wrong one casts doubt on the box too.
-        if entry.get("segmentation") and not _usable_segmentation(entry["segmentation"], image):
-            return "mask without three points, or of another size than its image"
-        return ""
+        return "" if _reaches_into(_corners(box), image) else "box outside its image"
 
     def _mend(self, entry: Entry) -> Entry:
         mended = dict(entry)
-        mended["bbox"] = self._inside(entry["bbox"], self._images[entry["image_id"]])
+        if not entry.get("bbox"):
+            self._findings.add_problem("object without a box, given that of its mask", _name(entry))
+            left, top, right, bottom = self._mask_corners
+            mended["bbox"] = [left, top, right - left, bottom - top]
+        mended["bbox"] = self._inside(mended)
         # Newer tools write "ignore" where COCO's files have "iscrowd".
         mended["iscrowd"] = int(any((mended.pop("ignore", 0), entry.get("iscrowd", 0))))
         if not isinstance(entry.get("area"), int | float):
             # Evaluation sorts objects into small, medium and large by this number.
             mended["area"] = mended["bbox"][2] * mended["bbox"][3]
         self._mend_mask(mended)
-        if entry.get("id") is None or entry["id"] in self._seen_ids:
-            self._problems["annotation with no id of its own, given one"] += 1
+        # To COCO's evaluation, an object of the id 0 is never found.
+        if not entry.get("id") or entry["id"] in self._seen_ids:
+            self._findings.add_problem(
+                "annotation with no id of its own, or 0, given one", _name(entry)
+            )
             mended["id"] = self._next_id
             self._next_id += 1
         self._seen_ids.add(mended["id"])
@@ -93,28 +129,67 @@ class AnnotationCheck:
 
     def _mend_mask(self, entry: Entry) -> None:
         """Keeps what is usable of a mask, in place; crowds always end up with one."""
-        if entry.get("segmentation"):
-            image = self._images[entry["image_id"]]
-            entry["segmentation"] = _usable_segmentation(entry["segmentation"], image)
+        if self._mask is not None:
+            entry["segmentation"] = self._mask
             return
         entry.pop("segmentation", None)
         if self._set_aside_unmasked and not entry["iscrowd"]:
-            self._problems["object without a mask, set aside as a crowd region"] += 1
+            self._findings.add_problem(
+                "object without a mask, set aside as a crowd region", _name(entry)
+            )
             entry["iscrowd"] = 1
         # A crowd is a region to ignore, for which its box will do; the evaluation of masks stops
         # at anything that has none.
         if entry["iscrowd"]:
-            left, top, width, height = entry["bbox"]
-            right, bottom = left + width, top + height
+            left, top, right, bottom = _corners(entry["bbox"])
             entry["segmentation"] = [[left, top, right, top, right, bottom, left, bottom]]
 
-    def _inside(self, box: list[float], image: Entry) -> list[float]:
-        clipped = _clip(box, image)
-        # A pixel's width beyond the border is a matter of convention, not a mistake.
-        if max(abs(old - new) for old, new in zip(box, clipped, strict=True)) <= 1.0:
+    def _inside(self, entry: Entry) -> list[float]:
+        box: list[float] = entry["bbox"]
+        image = self._images[entry["image_id"]]
+        if not _reaches_outside(_corners(box), image):
             return box
-        self._problems["box that reached outside its image, clipped"] += 1
-        return clipped
+        self._findings.add_problem("box that reached outside its image, clipped", _name(entry))
+        left, top, right, bottom = _corners(box)
+        left, top = max(left, 0), max(top, 0)
+        return [left, top, min(right, image["width"]) - left, min(bottom, image["height"]) - top]
+
+    def _look_at(self, entry: Entry) -> None:
+        """Counts what can be used but should be looked at."""
+        box, where = entry["bbox"], _name(entry)
+        key = (entry["image_id"], entry["category_id"], *box)
+        if key in self._seen_objects:
+            self._findings.add_suspicion("object with box and class of an earlier one", where)
+        self._seen_objects.add(key)
+        if min(box[2:]) < 1:
+            self._findings.add_suspicion("box less than a pixel wide or high", where)
+        if self._mask is None or entry["iscrowd"]:
+            return
+        if _reaches_outside(self._mask_corners, self._images[entry["image_id"]]):
+            self._findings.add_suspicion("polygon that reaches outside its image", where)
+        if _overlap(self._mask_corners, _corners(box)) < _FITTING_IOU:
+            self._findings.add_suspicion("box that does not fit its mask", where)
+
+    def _look_at_format(self, entries: list[Any]) -> None:
+        """Says so if the boxes look like corners, as many other formats have them."""
+        boxes = [
+            (entry["bbox"], self._images[entry["image_id"]])
+            for entry in entries
+            if isinstance(entry, dict)
+            and isinstance(entry.get("image_id"), int | str)
+            and entry["image_id"] in self._images
+            and _is_box(entry.get("bbox"))
+        ]
+        num_outside = sum(_reaches_outside(_corners(box), image) for box, image in boxes)
+        could_be_corners = all(
+            box[0] < box[2] and box[1] < box[3] and not _reaches_outside((*box,), image)
+            for box, image in boxes
+        )
+        if num_outside > _MANY * len(boxes) and could_be_corners:
+            self._findings.add_suspicion(
+                "sign that all boxes are x, y, x, y; COCO's are x, y, width, height",
+                f"{num_outside} of {len(boxes)} reach outside their images",
+            )
 
 
 def check_for_masks(records: Iterable[Entry]) -> None:
@@ -132,6 +207,12 @@ def check_for_masks(records: Iterable[Entry]) -> None:
         )
 
 
+def _name(entry: Any) -> str:
+    if not isinstance(entry, dict):
+        return repr(entry)[:40]
+    return f"annotation {entry.get('id')} of image {entry.get('image_id')}"
+
+
 def _is_box(box: Any) -> TypeGuard[list[float]]:
     return (
         isinstance(box, list)
@@ -140,53 +221,26 @@ def _is_box(box: Any) -> TypeGuard[list[float]]:
     )
 
 
-def _clip(box: list[float], image: Entry) -> list[float]:
-    left, top = max(box[0], 0), max(box[1], 0)
-    right, bottom = min(box[0] + box[2], image["width"]), min(box[1] + box[3], image["height"])
-    return [left, top, right - left, bottom - top]
+def _corners(box: list[float]) -> Corners:
+    return box[0], box[1], box[0] + box[2], box[1] + box[3]
 
 
-def _usable_segmentation(segmentation: Any, image: Entry) -> Segmentation | None:
-    """Returns the polygons that have three points, or the run lengths that fit the image."""
-    if isinstance(segmentation, list):
-        return [polygon for polygon in segmentation if _is_polygon(polygon)] or None
-    size = [image["height"], image["width"]]
-    if not isinstance(segmentation, dict) or list(segmentation.get("size", [])) != size:
-        return None
-    # pycocotools fills what wrong run lengths leave out with whatever lay in memory.
-    fits = _sum_of_run_lengths(segmentation.get("counts")) == size[0] * size[1]
-    return segmentation if fits else None
+def _reaches_into(corners: Corners, image: Entry) -> bool:
+    left, top, right, bottom = corners
+    width = min(right, image["width"]) - max(left, 0)
+    return bool(width > 0 and min(bottom, image["height"]) - max(top, 0) > 0)
 
 
-def _sum_of_run_lengths(counts: Any) -> int:
-    """Returns how many pixels run lengths cover, plain or packed into a string; -1 if damaged."""
-    if isinstance(counts, list):
-        return sum(counts) if all(isinstance(n, int) and n >= 0 for n in counts) else -1
-    if not isinstance(counts, str):
-        return -1
-    lengths: list[int] = []
-    value = shift = 0
-    for character in counts:
-        # Five bits a character, lowest first; the sixth says that more follow.
-        code = ord(character) - 48
-        if not 0 <= code < 64:
-            return -1
-        value |= (code & 31) << shift
-        shift += 5
-        if code & 32:
-            continue
-        if code & 16:
-            value -= 1 << shift
-        # From the fourth on, differences to the length before the last are stored.
-        lengths.append(value + lengths[-2] if len(lengths) > 2 else value)
-        value = shift = 0
-    return sum(lengths) if shift == 0 and min(lengths, default=0) >= 0 else -1
+def _reaches_outside(corners: Corners, image: Entry) -> bool:
+    left, top, right, bottom = corners
+    beyond = max(-left, -top, right - image["width"], bottom - image["height"])
+    return bool(beyond > _TOLERANCE)
 
 
-def _is_polygon(polygon: Any) -> bool:
-    return (
-        isinstance(polygon, list)
-        and len(polygon) >= 6
-        and len(polygon) % 2 == 0
-        and all(isinstance(value, int | float) and math.isfinite(value) for value in polygon)
-    )
+def _overlap(first: Corners, second: Corners) -> float:
+    """Returns the intersection over union of two boxes."""
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    shared = max(width, 0) * max(height, 0)
+    both = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (first, second))
+    return shared / (both - shared) if both > shared else 0.0

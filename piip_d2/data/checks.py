@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from .annotation_checks import AnnotationCheck
+from .findings import NUM_EXAMPLES, Findings
 from .image_checks import check_images
 
-__all__ = ["DatasetSummary", "check_coco", "check_splits", "read_coco_json"]
+__all__ = ["DatasetSummary", "check_classes", "check_coco", "read_coco_json"]
 
 Entry = dict[str, Any]
 
@@ -36,7 +36,10 @@ class DatasetSummary:
         num_crowds: Groups of objects under one annotation.
         num_masks: Objects that come with a mask.
         num_run_length_masks: Masks given as run lengths rather than polygons.
-        problems: How often which thing was found wrong.
+        problems: How often which thing was found wrong, and left out or mended.
+        suspicions: The same for what is used as it is, but should be looked at.
+        examples: The first few places of each of these kinds.
+        objects_per_class: Number of usable objects by class.
         image_files: File names of the usable images, as in the JSON.
     """
 
@@ -51,6 +54,9 @@ class DatasetSummary:
     num_masks: int
     num_run_length_masks: int
     problems: dict[str, int]
+    suspicions: dict[str, int]
+    examples: dict[str, tuple[str, ...]] = field(repr=False)
+    objects_per_class: tuple[int, ...]
     image_files: tuple[str, ...] = field(repr=False)
 
     @property
@@ -65,10 +71,27 @@ class DatasetSummary:
             f"objects), {self.num_annotations} objects of {self.num_classes} classes, "
             f"{self.num_masks} masks, {self.num_crowds} crowds"
         )
-        if self.problems:
-            found = "; ".join(f"{count} x {what}" for what, count in self.problems.items())
-            text += f". Left out or mended: {found}"
+        for label, found in self._found().items():
+            text += f". {label}: {'; '.join(self._lines(found, 1))}" if found else ""
         return text
+
+    def describe_in_full(self) -> str:
+        """Returns the summary in several lines, with the first few places of each problem."""
+        lines = [replace(self, problems={}, suspicions={}).describe()]
+        for label, found in self._found().items():
+            lines += [f"  {label}:"] if found else []
+            lines += [f"    {line}" for line in self._lines(found, NUM_EXAMPLES)]
+        return "\n".join(lines)
+
+    def _found(self) -> dict[str, dict[str, int]]:
+        return {"Left out or mended": self.problems, "To be looked at": self.suspicions}
+
+    def _lines(self, found: dict[str, int], num_places: int) -> list[str]:
+        lines = []
+        for what, count in found.items():
+            places = [*self.examples[what][:num_places], *["..."] * (count > num_places)]
+            lines.append(f"{count} x {what} ({', '.join(places)})")
+        return lines
 
 
 def read_coco_json(json_file: Path) -> Entry:
@@ -96,7 +119,12 @@ def read_coco_json(json_file: Path) -> Entry:
 
 
 def check_coco(
-    content: Entry, json_file: Path, image_root: Path, *, set_aside_unmasked: bool = False
+    content: Entry,
+    json_file: Path,
+    image_root: Path,
+    *,
+    set_aside_unmasked: bool = False,
+    open_files: bool = False,
 ) -> tuple[Entry, DatasetSummary]:
     """Returns the usable part of a COCO dictionary, and a summary with what was wrong.
 
@@ -106,28 +134,32 @@ def check_coco(
         image_root: Folder of the images.
         set_aside_unmasked: Whether objects without a mask become crowd regions, with the outline
             of their box, as a model that is measured by its masks needs it.
+        open_files: Whether to open every image, to see whether its size is that of the JSON.
 
     Returns:
         A dictionary in COCO's format, and the summary; the argument is not changed.
     """
     categories = _check_categories(content["categories"], json_file)
-    problems: Counter[str] = Counter()
-    images = check_images(content["images"], json_file, image_root, problems)
+    findings = Findings()
+    images = check_images(content["images"], json_file, image_root, findings, open_files=open_files)
+    by_id = {image["id"]: image for image in images}
     check = AnnotationCheck(
-        {image["id"]: image for image in images},
+        by_id,
+        _other_ids(content["images"], by_id),
         set(categories),
-        problems,
+        findings,
         set_aside_unmasked=set_aside_unmasked,
     )
     annotations = list(check(content["annotations"]))
     if content["annotations"] and not annotations:
-        found = "; ".join(f"{count} x {what}" for what, count in problems.items())
+        found = "; ".join(f"{count} x {what}" for what, count in findings.problems.items())
         raise ValueError(f"{json_file} must have annotations that can be used, found: {found}")
     # Whatever else stands in the JSON (info, licences, keypoint names) is kept.
     cleaned = dict(content, images=images, annotations=annotations)
     # Crowds are neither trained on nor counted as objects; evaluation ignores what lies on them.
     objects = [entry for entry in annotations if not entry["iscrowd"]]
     with_objects = {entry["image_id"] for entry in objects}
+    counts = Counter(entry["category_id"] for entry in objects)
     summary = DatasetSummary(
         json_file=json_file,
         image_root=image_root,
@@ -139,34 +171,32 @@ def check_coco(
         num_crowds=len(annotations) - len(objects),
         num_masks=sum("segmentation" in entry for entry in objects),
         num_run_length_masks=sum(isinstance(entry.get("segmentation"), dict) for entry in objects),
-        problems=dict(problems),
+        problems=dict(findings.problems),
+        suspicions=dict(findings.suspicions),
+        examples={what: tuple(places) for what, places in findings.examples.items()},
+        objects_per_class=tuple(counts[number] for number in sorted(categories)),
         image_files=tuple(image["file_name"] for image in images),
     )
     return cleaned, summary
 
 
-def check_splits(train: DatasetSummary, val: DatasetSummary) -> list[str]:
-    """Checks that two splits belong together, and finds the images that are in both.
+def check_classes(train: DatasetSummary, val: DatasetSummary) -> None:
+    """Raises an error unless two splits have the same classes.
 
     Args:
         train: Summary of the training split.
         val: Summary of the split that is evaluated.
-
-    Returns:
-        File names of the shared images, sorted.
     """
-    if train.class_names != val.class_names:
-        only_train = sorted(set(train.class_names) - set(val.class_names))
-        only_val = sorted(set(val.class_names) - set(train.class_names))
-        raise ValueError(
-            "the JSONs for training and validation must list the same categories in the same order "
-            f"of ids: {train.json_file} has {list(train.class_names)}, {val.json_file} has "
-            f"{list(val.class_names)} (only in the first: {only_train}, only in the second: "
-            f"{only_val}). Write the full list of categories into both"
-        )
-    # File names alone would accuse any two sets that number their images.
-    known = dict(_identities(train))
-    return sorted(name for name, identity in _identities(val) if known.get(name) == identity)
+    if train.class_names == val.class_names:
+        return
+    only_train = sorted(set(train.class_names) - set(val.class_names))
+    only_val = sorted(set(val.class_names) - set(train.class_names))
+    raise ValueError(
+        "the JSONs for training and validation must list the same categories in the same order "
+        f"of ids: {train.json_file} has {list(train.class_names)}, {val.json_file} has "
+        f"{list(val.class_names)} (only in the first: {only_train}, only in the second: "
+        f"{only_val}). Write the full list of categories into both"
+    )
 
 
 def _check_categories(entries: list[Any], json_file: Path) -> dict[int, str]:
@@ -192,7 +222,7 @@ def _check_categories(entries: list[Any], json_file: Path) -> dict[int, str]:
     return categories
 
 
-def _identities(summary: DatasetSummary) -> Iterator[tuple[str, int]]:
-    """Yields name and size of each image: a copy in another folder is the same image."""
-    for name in summary.image_files:
-        yield name, (summary.image_root / name).stat().st_size
+def _other_ids(entries: list[Any], usable: Entry) -> set[Any]:
+    """Returns the ids of images that are listed but cannot be used."""
+    ids = [entry.get("id") for entry in entries if isinstance(entry, dict)]
+    return {number for number in ids if isinstance(number, int | str)} - set(usable)

@@ -2,53 +2,71 @@
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
+import unicodedata
 from pathlib import Path
 from typing import Any
 
+from .findings import NUM_EXAMPLES, Findings
 from .image_reading import UnusableImageError, image_size
+from .lvis_names import named_by_url
 
 __all__ = ["check_images"]
 
-logger = logging.getLogger(__name__)
-
-NUM_NAMED = 3
+Entry = dict[str, Any]
 
 
 def check_images(
-    entries: list[Any], json_file: Path, image_root: Path, problems: Counter[str]
-) -> list[dict[str, Any]]:
+    entries: list[Any],
+    json_file: Path,
+    image_root: Path,
+    findings: Findings,
+    *,
+    open_files: bool = False,
+) -> list[Entry]:
     """Returns the images that exist, each with id, file name, width and height.
 
     Args:
         entries: The JSON's list of images.
         json_file: Where it came from, for messages.
         image_root: Folder of the images.
-        problems: Counts of what is wrong, added to.
+        findings: Counts of what is wrong, added to.
+        open_files: Whether to open every file and compare its size with the JSON's. What training
+            would leave out is counted then, but kept.
 
     Returns:
         Entries in the order of the JSON.
     """
     if not entries:
         raise ValueError(f"{json_file} must list at least one image, got an empty list")
-    images: dict[Any, dict[str, Any]] = {}
+    images: dict[Any, Entry] = {}
+    names: set[str] = set()
     missing: list[str] = []
-    for entry in entries:
+    for entry in map(named_by_url, entries):
         if not _is_named(entry):
-            problems["image without id or file_name"] += 1
-        elif entry["id"] in images:
-            problems["image with the id of an earlier one"] += 1
-        elif not (image_root / entry["file_name"]).is_file():
+            findings.add_problem("image without id or file_name", repr(entry)[:40])
+            continue
+        found = _found_name(image_root, entry["file_name"])
+        if entry["id"] in images:
+            findings.add_problem("image with the id of an earlier one", str(entry["id"]))
+        elif not found:
             missing.append(entry["file_name"])
-        elif (sized := _with_size(entry, image_root, problems)) is not None:
-            images[entry["id"]] = sized
-    if missing:
-        _report_missing(missing, images, json_file, image_root)
-        problems["image whose file is missing"] += len(missing)
+            findings.add_problem("image whose file is missing", entry["file_name"])
+        elif (usable := _usable(entry, found, image_root, findings, open_files)) is not None:
+            if found in names:
+                findings.add_suspicion("image that is listed twice", found)
+            images[entry["id"]] = usable
+            names.add(found)
+    # All are missing: the folder is wrong, not the data.
+    if missing and not images:
+        named = ", ".join(missing[:NUM_EXAMPLES]) + (", ..." if len(missing) > NUM_EXAMPLES else "")
+        raise FileNotFoundError(
+            f"the images of {json_file} must lie in {image_root}, but none is there; looked for "
+            f"{named}. Give the folder that the file names in the JSON start from"
+            f"{_better_folder(missing[0], image_root)}"
+        )
     if not images:
-        found = "; ".join(f"{count} x {what}" for what, count in problems.items())
-        raise ValueError(f"{json_file} must list images that can be used, found: {found}")
+        found_problems = "; ".join(f"{count} x {what}" for what, count in findings.problems.items())
+        raise ValueError(f"{json_file} must list images that can be used, found: {found_problems}")
     return list(images.values())
 
 
@@ -61,33 +79,53 @@ def _is_named(entry: Any) -> bool:
     )
 
 
-def _with_size(
-    entry: dict[str, Any], image_root: Path, problems: Counter[str]
-) -> dict[str, Any] | None:
+def _found_name(root: Path, name: str) -> str:
+    """Returns the name under which a file lies in a folder; empty if it is not there."""
+    if (root / name).is_file():
+        return name
+    # Windows parts folders by backslashes, and macOS takes letters with accents apart.
+    forward = name.replace("\\", "/")
+    forms = (unicodedata.normalize(form, forward) for form in ("NFC", "NFD"))
+    others = (forward, *forms)
+    return next((other for other in others if other != name and (root / other).is_file()), "")
+
+
+def _usable(
+    entry: Entry, found: str, root: Path, findings: Findings, open_files: bool
+) -> Entry | None:
+    """Returns an image with the name of its file and its size; None if it has no size."""
+    if found != entry["file_name"]:
+        findings.add_problem("file name that is written otherwise on disk", entry["file_name"])
+        entry = {**entry, "file_name": found}
     sizes = entry.get("width"), entry.get("height")
+    is_sized = all(isinstance(size, int) and size > 0 for size in sizes)
     # Trust the JSON here: opening every file of a large set would take minutes.
-    if all(isinstance(size, int) and size > 0 for size in sizes):
+    if is_sized and not open_files:
         return entry
     try:
-        width, height = image_size(image_root / entry["file_name"])
+        width, height = image_size(root / found)
     except UnusableImageError:
-        problems["image without a size that cannot be read either"] += 1
+        if is_sized:
+            findings.add_suspicion("image that cannot be read, which training leaves out", found)
+            return entry
+        findings.add_problem("image without a size that cannot be read either", found)
         return None
-    problems["image without width and height, read from its file"] += 1
-    return {**entry, "width": width, "height": height}
-
-
-def _report_missing(
-    missing: list[str], images: dict[Any, dict[str, Any]], json_file: Path, image_root: Path
-) -> None:
-    named = ", ".join(missing[:NUM_NAMED]) + (", ..." if len(missing) > NUM_NAMED else "")
-    # All are missing: the folder is wrong, not the data.
-    if not images:
-        raise FileNotFoundError(
-            f"the images of {json_file} must lie in {image_root}, but none is there; looked for "
-            f"{named}. Give the folder that the file names in the JSON start from"
+    if not is_sized:
+        findings.add_problem("image without width and height, read from its file", found)
+        return {**entry, "width": width, "height": height}
+    if sizes == (height, width) != (width, height):
+        findings.add_suspicion(
+            "image that the JSON turns on its side, which training leaves out", found
         )
-    logger.warning(
-        "%d of the images of %s are not in %s and are left out: %s",
-        len(missing), json_file, image_root, named,
-    )  # fmt: skip
+    elif sizes != (width, height):
+        findings.add_suspicion(
+            "image of another size than the JSON says, which training leaves out", found
+        )
+    return entry
+
+
+def _better_folder(name: str, image_root: Path) -> str:
+    """Names the folder above that would do, if there is one near by."""
+    parents = list(image_root.parents)[:2]
+    fitting = next((folder for folder in parents if (folder / name).is_file()), None)
+    return f": {fitting} would do" if fitting else ""

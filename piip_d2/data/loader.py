@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -11,6 +14,7 @@ from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
 
 from .annotation_checks import check_for_masks
+from .object_sizes import ObjectSizes, measure_objects
 from .planning import BatchPlan, orientation_groups
 from .registration import get_dataset_dicts
 from .samples import (
@@ -84,20 +88,19 @@ def build_train_loader(
     entries = _entries(dataset, filter_empty)
     if getattr(mapper, "use_instance_mask", False):
         check_for_masks(entries)
-    # One group: any batch may hold any image.
-    groups = [0] * len(entries)
-    if aspect_ratio_grouping:
-        groups = orientation_groups(
-            [(entry.get("width", 1), entry.get("height", 1)) for entry in entries]
-        )
+    groups = _groups(entries) if aspect_ratio_grouping else [0] * len(entries)
     plan = BatchPlan(groups, total_batch_size // world_size, seed)
-    return TrainLoader(
+    loader = TrainLoader(
         PlannedSamples(entries, mapper, plan),
         PlannedBatches(plan, start_iteration, comm.get_rank(), world_size),
         num_workers=num_workers,
         prefetch_factor=prefetch_factor,
         device=device,
     )
+    # The process that writes the log is the only one to report them.
+    if comm.is_main_process():
+        loader.objects = measure_objects(entries)
+    return loader
 
 
 def build_test_loader(
@@ -181,6 +184,7 @@ class _Loader:
             prefetch_factor=prefetch_factor if num_workers else None,
             # The workers of training never come to an end.
             persistent_workers=num_workers > 0 and self._starts_again,
+            worker_init_fn=_leave_signals_to_the_run,
             # Otherwise each start of a loader would draw from the generator of the model.
             generator=torch.Generator(),
         )
@@ -236,6 +240,8 @@ class TrainLoader(_Loader):
     """An endless loader; ``unusable`` counts the images that others stood in for."""
 
     _consequence = "others stood in for them"
+    # The sizes of the objects that are trained on, where they were measured.
+    objects: ObjectSizes | None = None
 
 
 class EvaluationLoader(_Loader):
@@ -262,10 +268,30 @@ def _entries(dataset: Dataset, filter_empty: bool) -> list[Sample]:
     return entries
 
 
+def _groups(entries: Sequence[Sample]) -> list[int]:
+    """Returns the group of each image: only those of one group come into a batch."""
+    sizes = [(entry.get("width", 1), entry.get("height", 1)) for entry in entries]
+    return orientation_groups(sizes)
+
+
 def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(name)
+
+
+def _leave_signals_to_the_run(worker: int) -> None:
+    # Ctrl-C and job schedulers reach every process. Without its workers the run could not finish
+    # the iteration and save, so they end when their parent tells them to, and not before.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_obey_the_parent_alone, daemon=True).start()
+
+
+def _obey_the_parent_alone() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 def _as_list(drawn: list[Drawn]) -> list[Drawn]:

@@ -31,7 +31,8 @@ class PIIPDatasetMapper(DatasetMapper):
         image_format: "RGB" (PIIP's pre-trained weights) or "BGR".
         use_instance_mask: Whether to prepare masks.
         instance_mask_format: "polygon" or "bitmask". With "polygon", an image that has a mask
-            given by run lengths gets bit masks, since those have no polygon.
+            given by run lengths gets bit masks of each object's part of the image, since run
+            lengths have no polygon.
         recompute_boxes: Whether boxes are drawn round the masks after augmentation; wanted with
             crops and rotations.
         use_keypoint: Whether to prepare keypoints.

@@ -6,7 +6,7 @@ of each object is taken from them at once, within the object's own box.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,12 +15,16 @@ import pycocotools.mask as mask_api
 from detectron2.data import transforms as T
 from PIL import Image
 
-__all__ = ["clip_polygon", "draw_masks", "transform_polygons"]
+from .cropped_masks import CroppedMasks
+
+__all__ = ["clip_polygon", "crop_masks", "draw_masks", "transform_polygons"]
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int32]
 RunLengths = dict[str, Any]
+# Rows and columns of an image.
+Region = tuple[slice, slice]
 # One object: its polygons, or its run lengths at the size of the file.
 Mask = list[FloatArray] | RunLengths
 
@@ -121,20 +125,36 @@ def draw_masks(
     """
     # Pages that nothing is drawn on are never touched.
     drawn = np.zeros((len(masks), *image_size), dtype=bool)
-    origin = _origin(transforms, *file_size)
-    is_left = np.zeros(len(masks), dtype=bool)
-    outlined = [mask if isinstance(mask, list) else [] for mask in masks]
-    outlines = transform_polygons(outlined, transforms)
-    for number, (canvas, mask) in enumerate(zip(drawn, masks, strict=True)):
-        if isinstance(mask, list):
-            part = _draw_polygons(canvas, outlines[number])
-        elif origin is None:
-            canvas[:] = _step_by_step(mask_api.decode(mask), transforms)
-            part = canvas
-        else:
-            part = _draw_run_lengths(canvas, mask, origin)
-        is_left[number] = part.any()
-    return drawn, is_left
+    regions = _draw(drawn, masks, transforms, file_size)
+    is_left = [canvas[region].any() for canvas, region in zip(drawn, regions, strict=True)]
+    return drawn, np.asarray(is_left, dtype=bool)
+
+
+def crop_masks(
+    masks: Sequence[Mask],
+    transforms: T.TransformList,
+    file_size: tuple[int, int],
+    image_size: tuple[int, int],
+) -> tuple[CroppedMasks, BoolArray]:
+    """Draws the masks of objects after augmentation, and keeps the part with each object.
+
+    Args:
+        masks: One for each object.
+        transforms: What was done to the image.
+        file_size: Height and width of the file.
+        image_size: Height and width of the result.
+
+    Returns:
+        The masks, and (objects,) whether anything of each is left.
+    """
+    drawn = np.zeros((len(masks), *image_size), dtype=bool)
+    regions = _draw(drawn, masks, transforms, file_size)
+    crops = [
+        CroppedMasks.crop(canvas, rows, columns)
+        for canvas, (rows, columns) in zip(drawn, regions, strict=True)
+    ]
+    is_left = np.asarray([bool(crop.pixels.any()) for crop in crops], dtype=bool)
+    return CroppedMasks(crops, image_size), is_left
 
 
 def _apply_coords(transform: T.Transform, outlines: list[FloatArray]) -> list[FloatArray]:
@@ -149,6 +169,26 @@ def _apply_coords(transform: T.Transform, outlines: list[FloatArray]) -> list[Fl
 def _doubled_area(points: FloatArray) -> float:
     x, y = points[:, 0], points[:, 1]
     return abs(float(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))))
+
+
+def _draw(
+    drawn: BoolArray,
+    masks: Sequence[Mask],
+    transforms: T.TransformList,
+    file_size: tuple[int, int],
+) -> Iterator[Region]:
+    """Draws one mask after the other, and yields where anything of it can be."""
+    origin = _origin(transforms, *file_size)
+    outlined = [mask if isinstance(mask, list) else [] for mask in masks]
+    outlines = transform_polygons(outlined, transforms)
+    for number, (canvas, mask) in enumerate(zip(drawn, masks, strict=True)):
+        if isinstance(mask, list):
+            yield _draw_polygons(canvas, outlines[number])
+        elif origin is None:
+            canvas[:] = _step_by_step(mask_api.decode(mask), transforms)
+            yield slice(0, canvas.shape[0]), slice(0, canvas.shape[1])
+        else:
+            yield _draw_run_lengths(canvas, mask, origin)
 
 
 def _origin(transforms: T.TransformList, height: int, width: int) -> _Origin | None:
@@ -189,15 +229,13 @@ def _step_by_step(mask: BoolArray, transforms: T.TransformList) -> BoolArray:
     return mask
 
 
-def _draw_run_lengths(canvas: BoolArray, mask: RunLengths, origin: _Origin) -> BoolArray:
-    """Draws, and returns the part of the canvas that anything can be in."""
+def _draw_run_lengths(canvas: BoolArray, mask: RunLengths, origin: _Origin) -> Region:
     left, top, width, height = (int(value) for value in mask_api.toBbox(mask))
     rows = _range_within(origin.rows, top, top + height)
     columns = _range_within(origin.columns, left, left + width)
     unpacked = mask_api.decode(mask)[origin.rows[rows]]
-    part = canvas[rows, columns]
-    part[:] = unpacked[:, origin.columns[columns]]
-    return part
+    canvas[rows, columns] = unpacked[:, origin.columns[columns]]
+    return rows, columns
 
 
 def _range_within(places: IntArray, start: int, stop: int) -> slice:
@@ -206,19 +244,18 @@ def _range_within(places: IntArray, start: int, stop: int) -> slice:
     return slice(int(found[0]), int(found[-1]) + 1) if found.size else slice(0, 0)
 
 
-def _draw_polygons(canvas: BoolArray, polygons: list[FloatArray]) -> BoolArray:
-    """Draws, and returns the part of the canvas that anything can be in."""
+def _draw_polygons(canvas: BoolArray, polygons: list[FloatArray]) -> Region:
     if not polygons:
-        return canvas[:0]
+        return slice(0, 0), slice(0, 0)
     corners = np.concatenate(polygons)
     low, high = (
-        np.clip(ends, 0, canvas.shape[::-1]).astype(int)
+        np.clip(ends, 0, canvas.shape[::-1]).astype(int).tolist()
         for ends in (np.floor(corners.min(axis=0)) - 1, np.ceil(corners.max(axis=0)) + 1)
     )
-    part = canvas[low[1] : high[1], low[0] : high[0]]
-    if part.size:
+    rows, columns = slice(low[1], high[1]), slice(low[0], high[0])
+    if canvas[rows, columns].size:
         # Not moved to the corner, where corners of polygons could be rounded otherwise.
         flat = [points.reshape(-1) for points in polygons]
         drawn = mask_api.decode(mask_api.merge(mask_api.frPyObjects(flat, high[1], high[0])))
-        part[:] = drawn[low[1] :, low[0] :]
-    return part
+        canvas[rows, columns] = drawn[low[1] :, low[0] :]
+    return rows, columns

@@ -12,7 +12,8 @@ from detectron2.data import detection_utils
 from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Boxes, BoxMode, Instances, Keypoints, PolygonMasks
 
-from .mask_transforms import Mask, draw_masks, transform_polygons
+from .cropped_masks import CroppedMasks
+from .mask_transforms import Mask, crop_masks, draw_masks, transform_polygons
 
 __all__ = ["make_instances"]
 
@@ -41,7 +42,7 @@ def make_instances(
         file_size: Height and width of the file.
         image_size: Height and width of the result.
         mask_format: "polygon" or "bitmask", or None for no masks. With "polygon", one mask by run
-            lengths makes bit masks of all.
+            lengths makes ``CroppedMasks`` of all, since run lengths have no polygon.
         keypoint_hflip_indices: As in Detectron2's mapper.
 
     Returns:
@@ -93,7 +94,7 @@ def _transform_masks(
     file_size: tuple[int, int],
     image_size: tuple[int, int],
     mask_format: str,
-) -> tuple[PolygonMasks | BitMasks, npt.NDArray[np.bool_]]:
+) -> tuple[PolygonMasks | BitMasks | CroppedMasks, npt.NDArray[np.bool_]]:
     """Returns the masks, and which of them have something left."""
     masks = [_as_arrays(entry["segmentation"]) for entry in objects]
     polygons = [mask for mask in masks if isinstance(mask, list)]
@@ -101,6 +102,8 @@ def _transform_masks(
         outlines = transform_polygons(polygons, transforms)
         flat = [[points.reshape(-1) for points in outline] for outline in outlines]
         return PolygonMasks(flat), np.asarray([bool(outline) for outline in outlines], dtype=bool)
+    if mask_format == "polygon":
+        return crop_masks(masks, transforms, file_size, image_size)
     drawn, is_left = draw_masks(masks, transforms, file_size, image_size)
     return BitMasks(torch.from_numpy(drawn)), is_left
 

@@ -8,10 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from detectron2.data import DatasetCatalog
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from .checks import DatasetSummary
-from .registration import check_registered_splits, ensure_dataset, register_coco_json
+from .embedded import embedded_names
+from .registration import (
+    check_registered_splits,
+    ensure_dataset,
+    register_coco_json,
+    registered_summary,
+)
 
 __all__ = ["apply_data_section", "set_num_classes"]
 
@@ -19,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 # Parts of a model whose num_classes are not those of the objects to detect.
 OTHER_CLASSES = ("backbone", "sem_seg_head")
+
+# Beginnings of names in Detectron2's catalogue, and those the package makes with masks.
+_SETS_WITH_MASKS = ("coco_", "lvis_", "cityscapes_", "ade20k_", *embedded_names())
 
 _WITHOUT_MASKS = (
     "Take a config without masks (Faster R-CNN, DINO, or a Cascade R-CNN whose name ends in _boxes)"
@@ -37,8 +47,9 @@ def apply_data_section(cfg: DictConfig) -> None:
 
     ``data.train`` and ``data.val`` are COCO-format JSONs or names of data sets, ``data.images`` is
     the folder of the images (that of the JSON if empty), ``data.val_images`` the one of the
-    validation images (that of the training images if empty). Without ``train`` and ``val`` nothing
-    changes. Where masks are trained on or evaluated, objects without one are set aside.
+    validation images (that of the training images if empty). Without ``train`` and ``val`` the
+    data stay those of the config. Where masks are trained on or evaluated, objects without one are
+    set aside.
 
     Args:
         cfg: A LazyConfig with ``model`` and ``dataloader``.
@@ -46,6 +57,8 @@ def apply_data_section(cfg: DictConfig) -> None:
     section = cfg.get("data") or {}
     train, val = (str(section.get(key) or "") for key in ("train", "val"))
     if not train and not val:
+        if _measures_masks(cfg):
+            _check_masks_of_test_set(cfg)
         return
     if not val:
         raise ValueError(
@@ -120,6 +133,33 @@ def _measures_masks(cfg: DictConfig) -> bool:
         return False
     tasks = [evaluator.get("tasks") for evaluator in _evaluators(cfg)]
     return any(chosen is None or "segm" in chosen for chosen in tasks)
+
+
+def _check_masks_of_test_set(cfg: DictConfig) -> None:
+    """Sets aside objects without a mask in what ``dataloader.test.dataset.names`` names alone.
+
+    A long training would end in the evaluator's error otherwise.
+    """
+    given = OmegaConf.select(cfg, "dataloader.test.dataset.names", default=None)
+    if not isinstance(given, str):
+        return
+    summary = registered_summary(given)
+    if summary is not None:
+        cfg.dataloader.test.dataset.names = _with_masks(given, summary, _NO_MASKS_TO_MEASURE)
+        _set_evaluator(cfg, cfg.dataloader.test.dataset.names)
+        return
+    # Detectron2's own sets have masks, and reading them takes a while.
+    if given not in DatasetCatalog.list() or given.startswith(_SETS_WITH_MASKS):
+        return
+    entries = [each for record in DatasetCatalog.get(given) for each in record["annotations"]]
+    num_unmasked = sum("segmentation" not in entry for entry in entries)
+    if num_unmasked:
+        raise ValueError(
+            f"this config is evaluated by its masks, but {num_unmasked} of {len(entries)} "
+            f"annotations of {given!r} have none. Register it by piip_d2.data.register_coco_json("
+            "..., set_aside_unmasked=True), or measure its boxes alone: "
+            "dataloader.evaluator.tasks=[bbox]"
+        )
 
 
 def _with_masks(name: str, summary: DatasetSummary, problem: str) -> str:

@@ -18,21 +18,24 @@ from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
 from detectron2.data.datasets.coco import load_coco_json
+from detectron2.utils import comm
 
 from .._atomic_file import write_text_atomically
-from .checks import DatasetSummary, check_coco, check_splits, read_coco_json
+from .checks import DatasetSummary, check_classes, check_coco, read_coco_json
 from .embedded import datasets_root, embedded_names, prepare_dataset
+from .leakage import find_shared_images
 
 __all__ = [
     "check_registered_splits",
     "ensure_dataset",
     "get_dataset_dicts",
     "register_coco_json",
+    "registered_summary",
 ]
 
 logger = logging.getLogger(__name__)
 
-_Key = tuple[Path, Path, int, bool]
+_Key = tuple[Path, Path, int, bool, bool]
 _registered: dict[str, tuple[_Key, DatasetSummary]] = {}
 
 
@@ -42,6 +45,7 @@ def register_coco_json(
     image_root: str | os.PathLike[str],
     *,
     set_aside_unmasked: bool = False,
+    open_files: bool = False,
 ) -> DatasetSummary:
     """Checks a COCO-format JSON and registers it in Detectron2 under a name.
 
@@ -55,6 +59,7 @@ def register_coco_json(
         set_aside_unmasked: Whether objects without a mask become crowd regions: neither trained
             on nor counted in evaluation. Without it, one such object ends the evaluation of
             masks with an error.
+        open_files: Whether to open every image, to see whether its size is that of the JSON.
 
     Returns:
         What is in it, and what was left out.
@@ -62,7 +67,7 @@ def register_coco_json(
     json_path, root = (Path(path).expanduser().resolve() for path in (json_file, image_root))
     # With the time of the last change, an edited JSON is read again in the same session.
     changed = json_path.stat().st_mtime_ns if json_path.is_file() else 0
-    key = (json_path, root, changed, set_aside_unmasked)
+    key = (json_path, root, changed, set_aside_unmasked, open_files)
     # A name may have been taken out of Detectron2's catalogue since.
     is_listed = name in DatasetCatalog.list()
     if is_listed and name in _registered and _registered[name][0] == key:
@@ -72,11 +77,14 @@ def register_coco_json(
             f"a data set needs a name of its own, but {name!r} is registered already; give another"
         )
     content = read_coco_json(json_path)
-    cleaned, summary = check_coco(content, json_path, root, set_aside_unmasked=set_aside_unmasked)
-    if summary.problems:
-        logger.warning("%s", summary.describe())
-    else:
-        logger.info("%s", summary.describe())
+    cleaned, summary = check_coco(
+        content, json_path, root, set_aside_unmasked=set_aside_unmasked, open_files=open_files
+    )
+    # One version of a JSON says it all; the one with crowd regions differs by them alone.
+    is_suspicious = not set_aside_unmasked and (summary.problems or summary.suspicions)
+    if comm.is_main_process():
+        level = logging.WARNING if is_suspicious else logging.INFO
+        logger.log(level, "%s", summary.describe())
     # Most JSONs need no copy.
     unchanged = cleaned == content
     _put_into_catalogs(name, json_path if unchanged else _write_cleaned(cleaned, name), summary)
@@ -121,6 +129,13 @@ def ensure_dataset(name: str) -> DatasetSummary | None:
     return None
 
 
+def registered_summary(name: str) -> DatasetSummary | None:
+    """Returns what is in a data set that was registered here, without making any."""
+    if name not in _registered or name not in DatasetCatalog.list():
+        return None
+    return _registered[name][1]
+
+
 def get_dataset_dicts(
     names: str | Sequence[str], filter_empty: bool = True, **arguments: Any
 ) -> list[dict[str, Any]]:
@@ -140,7 +155,14 @@ def get_dataset_dicts(
     # None stands for data sets that were registered elsewhere: nothing is known about them here.
     summaries = [ensure_dataset(name) for name in listed]
     known = [summary for summary in summaries if summary is not None]
-    if filter_empty and known == summaries and not any(each.num_annotations for each in known):
+    for summary in known:
+        # What was said when it was registered may have come before there was a log.
+        logger.info("%s", summary.describe())
+    if (
+        filter_empty
+        and len(known) == len(summaries)
+        and not any(each.num_annotations for each in known)
+    ):
         raise ValueError(f"training needs at least one object, but no image of {listed} has any")
     return list(get_detection_dataset_dicts(listed, filter_empty=filter_empty, **arguments))
 
@@ -155,13 +177,11 @@ def check_registered_splits(train: str, val: str) -> None:
     first, second = ensure_dataset(train), ensure_dataset(val)
     if first is None or second is None or train == val:
         return
-    shared = check_splits(first, second)
-    if shared:
-        logger.warning(
-            "%d of the %d images of %s are also in %s (%s, ...): what is measured on them says "
-            "nothing about new images",
-            len(shared), second.num_images, val, train, ", ".join(shared[:3]),
-        )  # fmt: skip
+    check_classes(first, second)
+    if comm.is_main_process():
+        names = str(first.json_file), str(second.json_file)
+        for sentence in find_shared_images(first, second).sentences(*names, second.num_images):
+            logger.warning("%s", sentence)
 
 
 def _put_into_catalogs(name: str, json_file: Path, summary: DatasetSummary) -> None:

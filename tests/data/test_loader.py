@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import os
 import random
+import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -202,6 +204,22 @@ def test_a_worker_that_dies(name: str):
 
 def _die(entry: dict[str, Any]) -> dict[str, Any]:
     os._exit(1)
+
+
+def test_workers_outlive_signals_that_the_run_is_to_act_on(name: str):
+    loader = build_train_loader(name, mapper=_numbers, total_batch_size=1, num_workers=1)
+    batches = iter(loader)
+    next(batches)
+    workers = multiprocessing.active_children()
+    for worker in workers:
+        # From another process than its parent, as job schedulers do it.
+        subprocess.run(["kill", "-TERM", str(worker.pid)], check=True)
+        subprocess.run(["kill", "-INT", str(worker.pid)], check=True)
+    assert workers and len(list(itertools.islice(batches, 8))) == 8
+    for worker in workers:
+        worker.terminate()
+        worker.join(timeout=10)
+    assert [worker.exitcode for worker in workers] == [0]
 
 
 def test_built_by_lazy_config(name: str):

@@ -14,6 +14,7 @@ from detectron2.structures import BitMasks, BoxMode, PolygonMasks
 from PIL import Image
 from pycocotools import mask as mask_api
 
+from piip_d2.data.cropped_masks import CroppedMasks
 from piip_d2.data.image_reading import UnusableImageError
 from piip_d2.data.mapper import PIIPDatasetMapper
 
@@ -111,7 +112,7 @@ def test_run_lengths_beside_polygons(entry: dict[str, Any]):
     entry["annotations"][0]["segmentation"] = _rle()
     mapper = PIIPDatasetMapper(True, augmentations=[], use_instance_mask=True)
     masks = mapper(entry)["instances"].gt_masks
-    assert isinstance(masks, BitMasks)
+    assert isinstance(masks, CroppedMasks)
     assert masks.tensor[0].sum() == 16 * 12
     assert 30 <= masks.tensor[1].sum() <= 70
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
+from detectron2.data import DatasetCatalog
 from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import Boxes, Instances
 from omegaconf import DictConfig, OmegaConf
@@ -20,7 +21,7 @@ from piip_d2.data import embedded
 from piip_d2.data.loader import build_test_loader, build_train_loader
 from piip_d2.data.mapper import PIIPDatasetMapper
 from piip_d2.data.overrides import apply_data_section, set_num_classes
-from piip_d2.data.registration import get_dataset_dicts
+from piip_d2.data.registration import get_dataset_dicts, register_coco_json
 from piip_d2.data.scenes import SceneOptions
 
 from .conftest import Coco, Writer
@@ -225,6 +226,39 @@ def test_evaluating_a_mask_head_needs_masks_unless_boxes_are_asked_for(
     cfg.dataloader.evaluator.tasks = ["bbox"]
     apply_data_section(cfg)
     assert len(get_dataset_dicts(cfg.dataloader.test.dataset.names)) == 6
+
+
+def test_a_test_set_named_alone_is_checked_for_masks(
+    cfg: DictConfig, coco: Coco, write_coco: Writer, caplog: pytest.LogCaptureFixture
+):
+    register_coco_json("mine", *write_coco(coco))
+    cfg.dataloader.train.mapper.use_instance_mask = True
+    cfg.dataloader.test.dataset.names = "mine"
+    apply_data_section(cfg)
+    # Half of the objects have none.
+    assert cfg.dataloader.evaluator.dataset_name == cfg.dataloader.test.dataset.names
+    assert cfg.dataloader.test.dataset.names == "mine_masked"
+    assert "6 of 12 objects" in caplog.text
+    for entry in coco["annotations"]:
+        entry.pop("segmentation", None)
+    register_coco_json("boxes", *write_coco(coco))
+    cfg.dataloader.test.dataset.names = "boxes"
+    with pytest.raises(ValueError, match="evaluated by its masks, but no object of"):
+        apply_data_section(cfg)
+    cfg.dataloader.evaluator.tasks = ["bbox"]
+    apply_data_section(cfg)
+
+
+def test_a_test_set_of_ones_own_code_is_checked_for_masks(cfg: DictConfig):
+    entries = [{"annotations": [{"segmentation": [[0] * 6]}, {}]}, {"annotations": []}]
+    DatasetCatalog.register("own_code", lambda: entries)
+    cfg.dataloader.train.mapper.use_instance_mask = True
+    cfg.dataloader.test.dataset.names = "own_code"
+    with pytest.raises(ValueError, match=r"but 1 of 2 annotations of 'own_code' have none"):
+        apply_data_section(cfg)
+    entries[0]["annotations"].pop()
+    apply_data_section(cfg)
+    assert cfg.dataloader.test.dataset.names == "own_code"
 
 
 def test_a_model_without_classes_is_reported(caplog: pytest.LogCaptureFixture):

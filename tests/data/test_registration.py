@@ -163,7 +163,8 @@ def test_images_in_both_splits_are_reported(
     copy.write_text(json_file.read_text())
     register_coco_json("again", copy, folder)
     check_registered_splits("mine", "again")
-    assert "6 of the 6 images of again are also in mine (0.png, 1.png, 2.png, ...)" in caplog.text
+    sentence = f"6 of the 6 images of {copy} are also in {json_file} (0.png, 1.png, 2.png, ...)"
+    assert sentence in caplog.text
 
 
 def test_names_from_elsewhere_are_let_through(monkeypatch: pytest.MonkeyPatch):
