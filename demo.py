@@ -1,8 +1,8 @@
 """Finds the objects in images, videos or a webcam's picture, and draws them.
 
 python demo.py --config-file configs/quick/faster_rcnn_trees.py \\
-    --input photo.jpg folder/ "more/*.png" --output drawn/ \\
-    --opts train.init_checkpoint=output/quick/trees/model_best.pth
+    --checkpoint output/quick/trees/model_best.pth \\
+    --input photo.jpg folder/ "more/*.png" --output drawn/
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         window = None if args.output else Window("predictions; q to quit")
         predictor = Predictor(
             args.config_file,
+            args.checkpoint,
+            dtype=args.dtype,
             device=choose_device(args.device, "--device"),
             overrides=args.opts,
             score_threshold=args.confidence_threshold,
@@ -72,7 +74,12 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config-file", required=True, help="a LazyConfig, .py or .yaml")
+    parser.add_argument(
+        "--config-file",
+        required=True,
+        help="a LazyConfig, .py or .yaml, or the name of a published one, as mask_rcnn/...",
+    )
+    parser.add_argument("--checkpoint", default="", help="weights; else train.init_checkpoint")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--input", nargs="+", help="images, folders or quoted globs")
     source.add_argument("--video-input", help="a video file")
@@ -90,6 +97,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="lowest score drawn and written, from 0 to 1",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
+    parser.add_argument("--dtype", choices=["fp32", "bf16", "fp16"], help="arithmetic")
     parser.add_argument("--opts", nargs="*", default=[], metavar="KEY=VALUE", help="of the config")
     parser.add_argument("--debug", action="store_true", help="show where an error comes from")
     return parser.parse_args(argv)

@@ -105,6 +105,18 @@ def test_threshold_holds_for_drawing_and_results(
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "drawn/x.png")), original)
 
 
+def test_checkpoint_dtype_and_published_config_by_option(
+    checkpoint: Path, images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    arguments = ["--input", str(images / "x.jpg"), "--output", str(tmp_path), "--device", "cpu"]
+    weights = ["--checkpoint", str(checkpoint), "--dtype", "bf16"]
+    assert demo.main(["--config-file", str(CONFIG), *weights, *arguments]) == 0
+    truth = COCO(str(tmp_path / "images.json"))
+    assert [category["name"] for category in truth.dataset["categories"]] == ["cat", "dog"]
+    assert demo.main(["--config-file", "quick/mask_rcnn_scene", *weights, *arguments]) == 1
+    assert "did you mean quick/mask_rcnn_scenes" in caplog.text
+
+
 def test_threshold_below_that_of_the_model(checkpoint: Path, images: Path, tmp_path: Path) -> None:
     arguments = ("--input", images / "more", "--output", tmp_path / "drawn")
     strict = "model.roi_heads.box_predictor.test_score_thresh=0.99"

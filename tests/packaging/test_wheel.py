@@ -104,3 +104,35 @@ def test_wheel_works_where_it_is_installed(wheel: Path, tmp_path: Path) -> None:
         str(site / "piip_d2" / "__init__.py"),
         *("True", "[0.5]", "True"),
     ], result.stderr
+
+
+_PREDICTION = """
+import numpy, piip_d2, piip_d2.configs
+
+name = "quick/faster_rcnn_scenes"
+assert "model" in piip_d2.get_config(name)
+overrides = ["train.init_checkpoint=", "dataloader.test.dataset.names=[nothing]"]
+predictor = piip_d2.Predictor(name, device="cpu", overrides=overrides)
+size = predictor(numpy.zeros((60, 90, 3), numpy.uint8)).image_size
+print(piip_d2.configs.__file__, *size)
+"""
+
+
+def test_published_configs_work_by_name_where_the_wheel_is_installed(
+    wheel: Path, tmp_path: Path
+) -> None:
+    site = tmp_path / "site"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*pip, "--target", str(site), str(wheel)], check=True)
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _PREDICTION],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.stdout.split() == [
+        str(site / "piip_d2" / "configs" / "__init__.py"),
+        *("60", "90"),
+    ], result.stderr

@@ -9,6 +9,7 @@ from detectron2.config import LazyCall as L
 from omegaconf import DictConfig
 
 from piip_d2.modeling.backbone.presets import BRANCH_PRESETS
+from piip_d2.modeling.backbone.zoo import DEIT, find_structure
 
 
 def branch(preset: str, img_size: int, **options: Any) -> DictConfig:
@@ -30,22 +31,38 @@ def branch(preset: str, img_size: int, **options: Any) -> DictConfig:
 
 def vit_tiny(img_size: int, **options: Any) -> DictConfig:
     """ViT-Ti; the released models start from DeiT-Ti (deit_tiny_patch16_224-a1311bcf.pth)."""
-    return branch("deit_tiny", img_size, **{"drop_path_rate": 0.05, **options})
+    return branch(DEIT["t"].preset, img_size, **{**DEIT["t"].options, **options})
 
 
 def vit_small(img_size: int, **options: Any) -> DictConfig:
     """ViT-S; the released models start from DeiT III-S (deit_3_small_224_21k.pth)."""
-    return branch("deit3_small", img_size, **{"drop_path_rate": 0.05, **options})
+    return branch(DEIT["s"].preset, img_size, **{**DEIT["s"].options, **options})
 
 
 def vit_base(img_size: int, **options: Any) -> DictConfig:
     """ViT-B; the released models start from DeiT III-B (deit_3_base_224_21k.pth)."""
-    return branch("deit3_base", img_size, **{"drop_path_rate": 0.15, **options})
+    return branch(DEIT["b"].preset, img_size, **{**DEIT["b"].options, **options})
 
 
 def vit_large(img_size: int, **options: Any) -> DictConfig:
     """ViT-L; the released models start from DeiT III-L (deit_3_large_224_21k.pth)."""
-    return branch("deit3_large", img_size, **{"drop_path_rate": 0.4, **options})
+    return branch(DEIT["l"].preset, img_size, **{**DEIT["l"].options, **options})
+
+
+def published(name: str, img_sizes: Sequence[int], **options: Any) -> list[DictConfig]:
+    """The branches of a published network.
+
+    Args:
+        name: A name in :data:`piip_d2.modeling.backbone.zoo.STRUCTURES`.
+        img_sizes: Their resolutions in pixels, largest first.
+        **options: Further arguments of all branches, which also replace the published ones.
+    """
+    branches = find_structure(name).branches
+    check_sizes(len(branches), img_sizes)
+    return [
+        branch(one.preset, img_size, **{**one.options, **options})
+        for one, img_size in zip(branches, img_sizes, strict=True)
+    ]
 
 
 def deit(initials: str, img_sizes: Sequence[int], *, window_size: int) -> list[DictConfig]:
@@ -71,12 +88,12 @@ def deit(initials: str, img_sizes: Sequence[int], *, window_size: int) -> list[D
 
 def tsb(img_sizes: Sequence[int]) -> list[DictConfig]:
     """PIIP-TSB: Tiny, Small and Base, largest resolution first."""
-    return deit("tsb", img_sizes, window_size=14)
+    return published("piip_tsb", img_sizes)
 
 
 def sbl(img_sizes: Sequence[int]) -> list[DictConfig]:
     """PIIP-SBL: Small, Base and Large, largest resolution first."""
-    return deit("sbl", img_sizes, window_size=28)
+    return published("piip_sbl", img_sizes)
 
 
 def tsbl(img_sizes: Sequence[int], *, as_released: bool = False) -> list[DictConfig]:
@@ -87,7 +104,7 @@ def tsbl(img_sizes: Sequence[int], *, as_released: bool = False) -> list[DictCon
         as_released: Whether to repeat the Small network in the place of the Tiny one. The released
             code does so against its own configurations, and so do the weights that it trained.
     """
-    return deit("ssbl" if as_released else "tsbl", img_sizes, window_size=28)
+    return published("piip_tsbl_as_released" if as_released else "piip_tsbl", img_sizes)
 
 
 def check_sizes(num_branches: int, img_sizes: Sequence[int]) -> None:

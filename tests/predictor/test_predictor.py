@@ -8,47 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from detectron2.config import LazyConfig, instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from omegaconf import DictConfig
 from PIL import Image
 
 from piip_d2.data.image_reading import UnusableImageError
-from piip_d2.engine import AtomicCheckpointer
-from piip_d2.predictor import Predictor, to_rgb
+from piip_d2.predictor import Predictor
 
-CONFIG = Path(__file__).parent / "visualization" / "small_config.py"
-
-
-@pytest.fixture(autouse=True)
-def _log_reaches_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Detectron2's setup_logger, called by other tests, cuts a logger off from the root.
-    monkeypatch.setattr(logging.getLogger("piip_d2"), "propagate", True)
-
-
-@pytest.fixture(scope="module")
-def cfg() -> DictConfig:
-    return LazyConfig.load(str(CONFIG))
-
-
-@pytest.fixture(scope="module")
-def checkpoint(cfg: DictConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(1)
-    folder = tmp_path_factory.mktemp("weights")
-    checkpointer = AtomicCheckpointer(instantiate(cfg.model), str(folder))
-    checkpointer.metadata = {"class_names": ["cat", "dog"], "pixel_mean": [1.0, 2.0, 3.0]}
-    checkpointer.save("small")
-    return folder / "small.pth"
-
-
-@pytest.fixture(scope="module")
-def predictor(cfg: DictConfig, checkpoint: Path) -> Predictor:
-    return Predictor(cfg, checkpoint)
-
-
-@pytest.fixture
-def picture() -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+CONFIG = Path(__file__).parents[1] / "visualization" / "small_config.py"
 
 
 def test_answers_in_pixels_of_the_image(predictor: Predictor, picture: np.ndarray) -> None:
@@ -110,41 +77,15 @@ def test_model_that_wants_bgr_gets_it(checkpoint: Path, picture: np.ndarray) -> 
     torch.testing.assert_close(swapped(picture).scores, expected.scores)
 
 
-def test_batch_equals_single_images(predictor: Predictor, picture: np.ndarray) -> None:
-    # Equal sizes, since padding to the largest of a batch changes the borders of the others.
-    batch = predictor.predict_batch([picture, picture[::-1]])
-    for instances, image in zip(batch, (picture, picture[::-1]), strict=True):
-        torch.testing.assert_close(instances.scores, predictor(image).scores)
-    assert predictor.predict_batch([]) == []
-
-
-def test_exif_turns_files_and_pillow_images_upright(tmp_path: Path) -> None:
-    lying = np.zeros((20, 30, 3), np.uint8)
-    lying[:, :10] = 255
-    image = Image.fromarray(lying)
-    exif = image.getexif()
-    exif[274] = 6  # to be turned by 90 degrees clockwise
-    path = tmp_path / "turned.png"
-    image.save(path, exif=exif)
-    for turned in (to_rgb(path), to_rgb(Image.open(path))):
-        assert turned.shape == (30, 20, 3)
-        assert turned[:10].min() == 255 and turned[10:].max() == 0
-
-
-@pytest.mark.parametrize("suffix", ["png", "tiff"])
-def test_deep_grey_images(suffix: str, tmp_path: Path) -> None:
-    ramp = np.arange(0, 2**16, 2**8, dtype=np.uint16).reshape(16, 16)
-    path = tmp_path / f"deep.{suffix}"
-    Image.fromarray(ramp).save(path)
-    expected = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
-    for image in (path, Image.open(path), ramp, ramp[:, :, None]):
-        np.testing.assert_array_equal(to_rgb(image), expected)
-
-
-@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1"])
-def test_other_modes_become_rgb(mode: str, picture: np.ndarray) -> None:
-    rgb = to_rgb(Image.fromarray(picture).convert(mode))
-    assert rgb.shape == picture.shape and rgb.dtype == np.uint8
+def test_published_config_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    overrides = ["train.init_checkpoint=", "dataloader.test.dataset.names=[nothing]"]
+    predictor = Predictor("quick/faster_rcnn_scenes", overrides=overrides)
+    assert predictor.cfg.model.roi_heads.num_classes == 4
+    assert predictor.cfg.train.init_checkpoint == ""
+    assert predictor(np.zeros((60, 90, 3), np.uint8)).image_size == (60, 90)
+    with pytest.raises(FileNotFoundError, match="faster_rcnn_scene does .*mean quick/faster_rcnn_"):
+        Predictor("quick/faster_rcnn_scene")
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 2), (7, 20), (5, 700), (1500, 900)])
@@ -158,27 +99,6 @@ def test_too_elongated_an_image(predictor: Predictor) -> None:
         UnusableImageError, match="5000 x 1 pixels cannot be resized .* less elongated"
     ):
         predictor(np.zeros((1, 5000, 3), np.uint8))
-
-
-@pytest.mark.parametrize(
-    ("image", "error", "message"),
-    [
-        ("missing.png", ValueError, "missing.png: there is no such file"),
-        (CONFIG, ValueError, "small_config.py: the image cannot be read"),
-        (np.zeros((2, 4, 4, 3), np.uint8), ValueError, r"got \(2, 4, 4, 3\)"),
-        (np.zeros((0, 4, 3), np.uint8), ValueError, "at least one pixel"),
-        (np.zeros((4, 4, 3), np.int64), TypeError, "got int64"),
-        (7, TypeError, "a path, a Pillow image or a numpy array, got int"),
-    ],
-)
-def test_unusable_images(image: object, error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
-        to_rgb(image)  # type: ignore[arg-type]
-
-
-def test_unknown_channel_order(picture: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="must be 'RGB' or 'BGR', got 'GBR'"):
-        to_rgb(picture, "GBR")  # type: ignore[arg-type]
 
 
 def test_class_names_of_the_checkpoint(
