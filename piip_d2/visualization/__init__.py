@@ -1,4 +1,4 @@
-"""Pictures: predictions, contact sheets, training curves, video."""
+"""Pictures: predictions, mistakes, contact sheets, training curves, costs, video."""
 
 from __future__ import annotations
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from .figures import PALETTE, new_figure, write_caption
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,12 +23,14 @@ _logger = logging.getLogger(__name__)
 # Values of one metric: (iteration, value) pairs in ascending order of iterations.
 Series = list[tuple[int, float]]
 
-_AP_NAMES = {
-    "bbox/AP": "box AP",
-    "bbox/AP50": "box AP50",
-    "segm/AP": "mask AP",
-    "segm/AP50": "mask AP50",
-}
+# What Detectron2's evaluators call a task, and what a legend calls it.
+AP_TASKS = {"bbox": "box", "segm": "mask"}
+
+# With train.ema.evaluate="both" the weights themselves are evaluated beside their average.
+_SOURCES = {"": "", "model/": ", not averaged"}
+
+# More than these make a legend that hides the axes.
+_MOST_LOSSES = 8
 
 
 def read_metrics(path: str | Path) -> dict[str, Series]:
@@ -75,43 +79,122 @@ def read_metrics(path: str | Path) -> dict[str, Series]:
     return series
 
 
-def draw_curves(metrics: dict[str, Series], title: str) -> Figure:
+def draw_curves(metrics: dict[str, Series], title: str, caption: str = "") -> Figure:
     """Draws losses, AP and learning rate side by side.
 
     Args:
         metrics: Series by name, as from `read_metrics`.
         title: What the figure says it shows, for example the name of the run.
+        caption: What a reader has to know about the numbers, below the axes.
 
     Returns:
         A figure with its own Agg canvas, so that the user's matplotlib backend stays untouched;
         ``figure.savefig(path)`` writes it.
     """
-    padded = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)  # inches
-    figure = Figure(figsize=(15, 5), dpi=100, layout=padded)
-    FigureCanvasAgg(figure)
+    figure = new_figure(15, 5.2)
     figure.suptitle(title, fontsize=13)
-    loss_axes, ap_axes, rate_axes = figure.subplots(1, 3, width_ratios=(3, 3, 2))
+    loss_axes, ap_axes, rate_axes = figure.subplots(1, 3, sharex=True, width_ratios=(3, 3, 2))
 
-    names = sorted(name for name in metrics if name.startswith("loss") or "/loss" in name)
+    losses = group_losses(metrics)
+    for number, (name, series) in enumerate(losses.items()):
+        dashed = number >= len(PALETTE)
+        plot(loss_axes, series, name, color=PALETTE[number % len(PALETTE)], dashed=dashed)
     # The total goes last, so that its thicker line lies above its parts.
-    for name in [*names, "total_loss"]:
-        if name in metrics:
-            is_total = name == "total_loss"
-            label = "total" if is_total else name.removeprefix("loss_")
-            _plot(loss_axes, metrics[name], label, color="black" if is_total else None)
-    _finish(loss_axes, "Training losses", "loss", "no losses in metrics.json")
+    if "total_loss" in metrics:
+        plot(loss_axes, metrics["total_loss"], "total", color="black", width=2.2)
+    finish(loss_axes, "Training losses", "loss", "no losses in metrics.json")
 
-    for name, label in _AP_NAMES.items():
-        if name in metrics:
-            values = [value for _, value in metrics[name]]
-            label = f"{label} (best {max(values):.1f}, last {values[-1]:.1f})"
-            _plot(ap_axes, metrics[name], label, marker="o")
-    _finish(ap_axes, "Evaluation on the test split", "AP in %", "no evaluation in metrics.json")
+    for color, (task, noun) in zip(PALETTE, AP_TASKS.items(), strict=False):
+        for metric, source in itertools.product(("AP", "AP50"), _SOURCES):
+            name = f"{source}{task}/{metric}"
+            if name in metrics:
+                values = [value for _, value in metrics[name]]
+                label = f"{noun} {metric}{_SOURCES[source]}"
+                label += f" (best {max(values):.1f}, last {values[-1]:.1f})"
+                marker = "s" if source else "o"
+                dashed = metric == "AP50"
+                plot(ap_axes, metrics[name], label, color=color, marker=marker, dashed=dashed)
+    finish(ap_axes, "Evaluation on the test split", "AP in %", "no evaluation in metrics.json")
 
     if "lr" in metrics:
-        _plot(rate_axes, metrics["lr"], "lr", color="tab:gray")
-    _finish(rate_axes, "Learning rate", "learning rate", "no learning rate in metrics.json")
+        plot(rate_axes, metrics["lr"], "lr", color="black")
+    finish(rate_axes, "Learning rate", "learning rate", "no learning rate in metrics.json")
+    write_caption(figure, caption)
     return figure
+
+
+def group_losses(metrics: Mapping[str, Series]) -> dict[str, Series]:
+    """Finds the parts of the total loss, and adds up those of one kind where there are many.
+
+    The decoder layers of DINO and the stages of a cascade each have losses of their own, up to
+    forty; then ``loss_giou``, ``loss_giou_0``, ``loss_giou_1`` ... become one series.
+
+    Args:
+        metrics: Series by name, as from `read_metrics`.
+
+    Returns:
+        The series by what a legend calls them, in the order of their names.
+    """
+    names = sorted(name for name in metrics if name.startswith("loss") or "/loss" in name)
+    if len(names) <= _MOST_LOSSES:
+        return {name.removeprefix("loss_"): metrics[name] for name in names}
+    kinds: dict[str, list[Series]] = {}
+    for name in names:
+        kind = re.sub(r"(_stage)?_?\d+$", "", name).removeprefix("loss_")
+        kinds.setdefault(kind, []).append(metrics[name])
+    sums = {
+        kind if len(parts) == 1 else f"{kind}, sum of {len(parts)}": _add_up(parts)
+        for kind, parts in kinds.items()
+    }
+    return {kind: series for kind, series in sums.items() if series}
+
+
+def plot(
+    axes: Axes,
+    series: Sequence[tuple[int, float]],
+    label: str,
+    *,
+    color: str,
+    marker: str | None = None,
+    dashed: bool = False,
+    width: float = 1.4,
+) -> None:
+    """Draws one series as a line; a single point gets a marker, as its line would be invisible."""
+    iterations, values = zip(*series, strict=True)
+    axes.plot(
+        iterations,
+        values,
+        label=label,
+        color=color,
+        marker=marker or ("o" if len(series) == 1 else None),
+        linestyle="--" if dashed else "-",
+        linewidth=width,
+    )
+
+
+def finish(axes: Axes, title: str, ylabel: str, reason_if_empty: str) -> None:
+    """Names the axes, gives them a legend, and says it where there is nothing to show."""
+    axes.set_title(title, fontsize=11)
+    axes.set_xlabel("iteration")
+    axes.set_ylabel(ylabel)
+    if not axes.lines:
+        axes.text(0.5, 0.5, reason_if_empty, ha="center", va="center", transform=axes.transAxes)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        return
+    # With common axes only the lowest ones have numbers otherwise.
+    axes.tick_params(labelbottom=True)
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=9)
+
+
+def _add_up(parts: Sequence[Series]) -> Series:
+    """Adds series up, at the iterations that all of them have."""
+    values = [dict(part) for part in parts]
+    common = sorted(set.intersection(*(set(part) for part in values)))
+    return [(iteration, sum(part[iteration] for part in values)) for iteration in common]
 
 
 def _parse(line: str) -> dict[str, float] | None:
@@ -122,33 +205,3 @@ def _parse(line: str) -> dict[str, float] | None:
     if not isinstance(values, dict) or not isinstance(values.get("iteration"), int):
         return None
     return {name: value for name, value in values.items() if isinstance(value, int | float)}
-
-
-def _plot(
-    axes: Axes,
-    series: Sequence[tuple[int, float]],
-    label: str,
-    *,
-    color: str | None = None,
-    marker: str | None = None,
-) -> None:
-    iterations, values = zip(*series, strict=True)
-    if len(series) == 1:
-        # A line through one point would be invisible.
-        marker = "o"
-    width = 2.2 if label == "total" else 1.4
-    axes.plot(iterations, values, label=label, color=color, marker=marker, linewidth=width)
-
-
-def _finish(axes: Axes, title: str, ylabel: str, reason_if_empty: str) -> None:
-    axes.set_title(title, fontsize=11)
-    axes.set_xlabel("iteration")
-    axes.set_ylabel(ylabel)
-    if not axes.lines:
-        axes.text(0.5, 0.5, reason_if_empty, ha="center", va="center", transform=axes.transAxes)
-        axes.set_xticks([])
-        axes.set_yticks([])
-        return
-    axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=9)

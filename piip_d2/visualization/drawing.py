@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from detectron2.data.detection_utils import (
 )
 from detectron2.data.transforms import TransformList
 from detectron2.structures import Instances
+from matplotlib.patheffects import withStroke
 
 from piip_d2 import _optional
 
@@ -31,6 +33,29 @@ _LONGEST_DRAWN_SIDE = 4096
 
 # In points.
 _SMALLEST_FONT = 8.0
+_THINNEST_WITH_HALO = 1.8
+
+# Left, top, right and bottom of a label, in pixels of the image.
+_Place = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Outline:
+    """An object as it is drawn.
+
+    Args:
+        box: Left, top, right and bottom in pixels of the image.
+        color: RGB in [0, 1].
+        label: What is written beside it; "" for nothing.
+        mask: Of shape ``(H, W)``, true on the object; None to draw its box alone.
+        dashed: Whether the box is dashed.
+    """
+
+    box: np.ndarray
+    color: tuple[float, float, float]
+    label: str = ""
+    mask: np.ndarray | None = None
+    dashed: bool = False
 
 
 def class_color(index: int) -> tuple[float, float, float]:
@@ -73,7 +98,7 @@ def draw_predictions(
     """
     shown = instances[instances.scores >= threshold].to("cpu")
     classes: list[int] = shown.pred_classes.tolist()
-    labels = None
+    labels = [""] * len(shown)
     if with_labels:
         scores = [f"{score:.0%}" for score in shown.scores.tolist()]
         if len(class_names) == 1:
@@ -84,7 +109,8 @@ def draw_predictions(
                 for index, score in zip(classes, scores, strict=True)
             ]
     masks = shown.pred_masks.numpy() if shown.has("pred_masks") else None
-    return _draw(image, shown.pred_boxes.tensor.numpy(), masks, classes, labels, scale)
+    boxes = shown.pred_boxes.tensor.numpy()
+    return draw_outlines(image, _by_class(boxes, masks, classes, labels), scale=scale)
 
 
 def draw_ground_truth(
@@ -109,9 +135,10 @@ def draw_ground_truth(
     """
     truth = ground_truth_instances(annotations, image.shape[:2])
     classes: list[int] = truth.gt_classes.tolist()
-    labels = [class_name(index, class_names) for index in classes] if with_labels else None
+    labels = [class_name(index, class_names) if with_labels else "" for index in classes]
     masks = truth.gt_masks.tensor.numpy() if truth.has("gt_masks") else None
-    return _draw(image, truth.gt_boxes.tensor.numpy(), masks, classes, labels, scale)
+    boxes = truth.gt_boxes.tensor.numpy()
+    return draw_outlines(image, _by_class(boxes, masks, classes, labels), scale=scale)
 
 
 def ground_truth_instances(
@@ -129,14 +156,24 @@ def ground_truth_instances(
     return annotations_to_instances(objects, image_size, mask_format="bitmask")
 
 
-def _draw(
+def draw_outlines(
     image: np.ndarray,
-    boxes: np.ndarray,
-    masks: np.ndarray | None,
-    classes: Sequence[int],
-    labels: Sequence[str] | None,
-    scale: float,
+    outlines: Sequence[Outline],
+    *,
+    scale: float = 1.0,
+    with_halo: bool = False,
 ) -> np.ndarray:
+    """Draws objects in given colours.
+
+    Args:
+        image: Picture of shape ``(H, W, 3)``, RGB in [0, 255].
+        outlines: What to draw; boxes of later ones lie on top, and names of small ones.
+        scale: Size of the drawing relative to ``image``.
+        with_halo: Whether boxes have dark edges, so that they show on any background.
+
+    Returns:
+        The drawing, as from `draw_predictions`.
+    """
     _optional.require("cv2", "drawing boxes and masks with Detectron2's Visualizer")
     # Here, since this module imports OpenCV, which is optional; curves need none.
     from detectron2.utils.visualizer import Visualizer
@@ -144,18 +181,38 @@ def _draw(
     scale = min(scale, _LONGEST_DRAWN_SIDE / max(image.shape[:2]))
     # Lines of boxes scale with the font; at full size they would hide small objects.
     visualizer = Visualizer(image, scale=scale, font_size_scale=0.8)
-    colors = [class_color(index) for index in classes]
-    if masks is not None:
-        for mask, color in zip(masks, colors, strict=True):
-            _draw_mask(visualizer, mask, color)
-    for box, color in zip(boxes, colors, strict=True):
-        visualizer.draw_box(box, alpha=0.9, edge_color=color)
-    if labels is not None:
-        # Names of big objects go first, so that those of small ones lie on top.
-        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-        for index in np.argsort(-areas):
-            _draw_label(visualizer, labels[index], boxes[index], colors[index])
+    for outline in outlines:
+        if outline.mask is not None:
+            _draw_mask(visualizer, outline.mask, outline.color)
+    for outline in outlines:
+        style = "--" if outline.dashed else "-"
+        visualizer.draw_box(outline.box, alpha=0.9, edge_color=outline.color, line_style=style)
+        if with_halo:
+            drawn = visualizer.output.ax.patches[-1]
+            drawn.set_linewidth(max(drawn.get_linewidth(), _THINNEST_WITH_HALO))
+            halo = withStroke(linewidth=drawn.get_linewidth() + 1.5, foreground="black")
+            drawn.set_path_effects([halo])
+    # Names of big objects go first, so that those of small ones lie on top.
+    taken: list[_Place] = []
+    for outline in sorted(outlines, key=_area, reverse=True):
+        if outline.label:
+            _draw_label(visualizer, outline, taken)
     return visualizer.output.get_image()
+
+
+def _by_class(
+    boxes: np.ndarray, masks: np.ndarray | None, classes: Sequence[int], labels: Sequence[str]
+) -> list[Outline]:
+    """Outlines in the colours of their classes."""
+    return [
+        Outline(box, class_color(index), label, None if masks is None else masks[number])
+        for number, (box, index, label) in enumerate(zip(boxes, classes, labels, strict=True))
+    ]
+
+
+def _area(outline: Outline) -> float:
+    left, top, right, bottom = outline.box
+    return float((right - left) * (bottom - top))
 
 
 def _draw_mask(visualizer: Visualizer, mask: np.ndarray, color: tuple[float, float, float]) -> None:
@@ -168,9 +225,8 @@ def _draw_mask(visualizer: Visualizer, mask: np.ndarray, color: tuple[float, flo
         visualizer.draw_polygon(outline.reshape(-1, 2), color, alpha=0.0)
 
 
-def _draw_label(
-    visualizer: Visualizer, label: str, box: np.ndarray, color: tuple[float, float, float]
-) -> None:
+def _draw_label(visualizer: Visualizer, outline: Outline, taken: list[_Place]) -> None:
+    """Writes the label of an object where it hides none of those written before."""
     height, width, scale = (
         visualizer.output.height,
         visualizer.output.width,
@@ -181,13 +237,35 @@ def _draw_label(
     # At 100 dots an inch a point is 1.39 pixels; a line is about 1.3 times as high as the font
     # size, background included, and a letter 0.65 times as wide.
     line_height = 1.39 * 1.3 * font_size / scale
-    line_width = 1.39 * 0.65 * font_size / scale * len(label)
-    # Above the box where there is room, since it would hide a small object.
-    top = box[1] - line_height if box[1] >= line_height else box[1]
+    line_width = 1.39 * 0.65 * font_size / scale * len(outline.label)
+    left, top, right, bottom = outline.box
+    # Above the box first, since it would hide a small object.
+    wanted = [
+        (left, top - line_height),
+        (right - line_width, top - line_height),
+        (left, bottom),
+        (right - line_width, bottom),
+        (left, top),
+        (left, bottom - line_height),
+    ]
+    places = []
+    for x, y in wanted:
+        inner_x = max(min(x, width - line_width), 1)
+        inner_y = max(min(y, height - line_height), 1)
+        places.append((inner_x, inner_y, inner_x + line_width, inner_y + line_height))
+    # Of places that are equally free the first is taken.
+    place = min(places, key=lambda place: sum(_shared_area(place, other) for other in taken))
+    taken.append(place)
     visualizer.draw_text(
-        label,
-        (max(min(box[0], width - line_width), 1), max(min(top, height - line_height), 1)),
-        color=color,
+        outline.label,
+        place[:2],
+        color=outline.color,
         horizontal_alignment="left",
         font_size=font_size / scale,
     )
+
+
+def _shared_area(first: _Place, second: _Place) -> float:
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    return max(width, 0.0) * max(height, 0.0)

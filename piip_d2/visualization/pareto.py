@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from .figures import PALETTE, new_figure, write_caption
+from .point_labels import label_points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["ParetoPoint", "draw_pareto"]
+
+_BLUE, _ORANGE = PALETTE[:2]
 
 
 @dataclass(frozen=True)
@@ -57,14 +60,13 @@ def draw_pareto(
     """
     if not points:
         raise ValueError("there must be at least one point to draw, got none")
-    figure = Figure(figsize=(8, 5.6), dpi=110, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
-    FigureCanvasAgg(figure)
+    figure = new_figure(8, 5.6)
     axes = figure.subplots()
     front = sorted((point for point in points if point.is_on_front), key=lambda p: p.latency)
     axes.plot(
         [point.latency for point in front],
         [point.accuracy for point in front],
-        color="tab:blue",
+        color=_BLUE,
         linewidth=1.4,
         label="Pareto front: no other is both faster and better",
         zorder=1,
@@ -76,7 +78,9 @@ def draw_pareto(
     axes.margins(x=0.12, y=0.1)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=9, loc="lower right")
-    figure.supxlabel(caption, fontsize=8)
+    write_caption(figure, caption)
+    places = [(point.latency, point.accuracy) for point in points]
+    label_points(axes, places, [point.label for point in points])
     return figure
 
 
@@ -87,9 +91,9 @@ def _draw_points(axes: Axes, points: Sequence[ParetoPoint]) -> None:
         "as trained": [p for p in points if p.is_marked],
     }
     styles = {
-        "on the front": ("o", "tab:blue"),
-        "beaten by another": ("o", "tab:gray"),
-        "as trained": ("*", "tab:red"),
+        "on the front": ("o", _BLUE),
+        "beaten by another": ("o", PALETTE[-1]),
+        "as trained": ("*", _ORANGE),
     }
     for name, members in groups.items():
         marker, color = styles[name]
@@ -105,15 +109,6 @@ def _draw_points(axes: Axes, points: Sequence[ParetoPoint]) -> None:
                 label=name,
                 zorder=2,
             )
-    for point in points:
-        axes.annotate(
-            point.label,
-            (point.latency, point.accuracy),
-            # On different sides, as a beaten point is often close to the one that beats it.
-            xytext=(5, -11) if point.is_on_front else (5, 5),
-            textcoords="offset points",
-            fontsize=8,
-        )
 
 
 def _spread(points: Sequence[ParetoPoint]) -> list[list[float]]:

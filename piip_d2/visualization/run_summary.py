@@ -84,7 +84,7 @@ def summarize_run(
     checkpoint = find_checkpoint(run_dir)
     metrics_file = run_dir / "metrics.json"
     metrics = read_metrics(metrics_file) if metrics_file.is_file() else {}
-    results = _known_results(cfg, run_dir, checkpoint, metrics)
+    results = known_results(cfg, run_dir, checkpoint, metrics)
     if not results:
         results = _evaluate(cfg, run_dir, checkpoint, device)
 
@@ -135,6 +135,38 @@ def find_checkpoint(run_dir: Path) -> Path:
     )
 
 
+def known_results(
+    cfg: DictConfig, run_dir: Path, checkpoint: Path, metrics: Mapping[str, Series]
+) -> Results:
+    """Finds the evaluation of a checkpoint in what its run wrote down.
+
+    Args:
+        cfg: The config of the run.
+        run_dir: Its output folder.
+        checkpoint: The weights, see `find_checkpoint`.
+        metrics: Series by name, as from `read_metrics`.
+
+    Returns:
+        Metrics by task; empty if the run has not evaluated them.
+    """
+    best = cfg.train.best
+    if checkpoint.name == "model_best.pth" and metrics.get(best.metric):
+        pick = max if best.mode == "max" else min
+        best_value = pick(value for _, value in metrics[best.metric])
+        iteration = next(when for when, value in metrics[best.metric] if value == best_value)
+        found: dict[str, dict[str, float | None]] = {}
+        for name, series in metrics.items():
+            task, _, metric = name.partition("/")
+            if task in _TASKS and metric:
+                found.setdefault(task, {})[metric] = dict(series).get(iteration)
+        return found
+    file = run_dir / "results.json"
+    if file.is_file():
+        loaded: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return {task: loaded[task] for task in _TASKS if task in loaded}
+    return {}
+
+
 def tabulate_results(results: Results) -> str:
     """Formats metrics by task as a table of AP in percent; "-" where undefined."""
     rows = [
@@ -177,28 +209,6 @@ def describe_sources(files: Sequence[str]) -> str:
         listing = "".join(f"  {Path(member).name}\n" for member in members)
         parts.append(f"Images shown in contact_sheet.png:\n\n{listing}\n{about}")
     return f"\n{'-' * 80}\n\n".join(parts)
-
-
-def _known_results(
-    cfg: DictConfig, run_dir: Path, checkpoint: Path, metrics: Mapping[str, Series]
-) -> Results:
-    """Finds the evaluation of the checkpoint in what the run wrote down."""
-    best = cfg.train.best
-    if checkpoint.name == "model_best.pth" and metrics.get(best.metric):
-        pick = max if best.mode == "max" else min
-        best_value = pick(value for _, value in metrics[best.metric])
-        iteration = next(when for when, value in metrics[best.metric] if value == best_value)
-        found: dict[str, dict[str, float | None]] = {}
-        for name, series in metrics.items():
-            task, _, metric = name.partition("/")
-            if task in _TASKS and metric:
-                found.setdefault(task, {})[metric] = dict(series).get(iteration)
-        return found
-    file = run_dir / "results.json"
-    if file.is_file():
-        loaded: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return {task: loaded[task] for task in _TASKS if task in loaded}
-    return {}
 
 
 def _evaluate(cfg: DictConfig, run_dir: Path, checkpoint: Path, device: str) -> Results:

@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib
 import pytest
 
-from piip_d2.visualization.curves import draw_curves, read_metrics
+from piip_d2.visualization.curves import draw_curves, group_losses, read_metrics
 
 
 def _write(folder: Path, *lines: dict[str, float] | str) -> Path:
@@ -77,6 +77,31 @@ def test_axes_say_what_they_show(tmp_path: Path) -> None:
     assert {axes.get_xlabel() for axes in figure.axes} == {"iteration"}
     assert [axes.get_ylabel() for axes in figure.axes] == ["loss", "AP in %", "learning rate"]
     assert rate.lines[0].get_ydata().tolist() == [0.1, 0.1]
+
+
+def test_many_losses_are_added_up_by_kind() -> None:
+    names = [f"loss_giou{end}" for end in ("", "_0", "_1", "_dn", "_dn_0", "_enc")]
+    names += [f"loss_cls_stage{stage}" for stage in range(3)]
+    metrics = {name: [(9, 1.0), (19, 0.5)] for name in names}
+    metrics["loss_giou_1"] = [(19, 0.25)]
+    grouped = group_losses(metrics)
+    assert grouped == {
+        "cls, sum of 3": [(9, 3.0), (19, 1.5)],
+        "giou, sum of 3": [(19, 1.25)],
+        "giou_dn, sum of 2": [(9, 2.0), (19, 1.0)],
+        "giou_enc": [(9, 1.0), (19, 0.5)],
+    }
+    few = {name: metrics[name] for name in names[:3]}
+    assert list(group_losses(few)) == ["giou", "giou_0", "giou_1"]
+
+
+def test_weights_beside_their_average() -> None:
+    metrics = {"bbox/AP": [(9, 40.0)], "model/bbox/AP": [(9, 35.0)]}
+    legend = draw_curves(metrics, "run", caption="a caption").axes[1].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "box AP (best 40.0, last 40.0)",
+        "box AP, not averaged (best 35.0, last 35.0)",
+    ]
 
 
 def test_missing_metrics_are_said_to_be_missing() -> None:
