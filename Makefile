@@ -15,7 +15,7 @@ $(error DATA=$(DATA) is unknown: choose DATA=trees or DATA=scenes)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install extension demo test sanitize bench lint clean
+.PHONY: help install extension demo test sanitize bench docs lint clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1  /p' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ bench: $(STAMP)  ## measure this CPU with operator, backbones, growth and data; 
 	$(BIN)/python -W ignore -m benchmarks.data_loading $(BENCH_OPTIONS) --num-images 12 \
 	    --model piip_tsb_1120_896_448
 	$(BIN)/python -W ignore -m benchmarks.performance
+
+docs: $(STAMP)  ## make the documentation as a site, build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 lint: $(STAMP)  ## check format, style, types, docstrings and spelling
 	$(BIN)/ruff format --check .

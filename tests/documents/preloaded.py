@@ -69,7 +69,8 @@ def _serve() -> None:
     # What is printed on importing must not get between the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    sys.path[0] = str(ROOT)
+    # Programs import what lies beside them: the folder they run in.
+    sys.path[:1] = [os.getcwd(), str(ROOT)]
     _preload()
     for line in sys.stdin:
         child = os.fork()

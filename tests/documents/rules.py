@@ -32,7 +32,7 @@ _MANY_SCALES = [
 ]
 # A rate too small to change anything: random heads find something everywhere, so that there is an
 # AP to choose the best checkpoint by.
-_SHORT_TRAINING = [
+SHORT_TRAINING = [
     *("train.max_iter=2", "train.log_period=1", "optimizer.lr=1e-6"),
     *_SHORT_DATA,
 ]
@@ -93,6 +93,9 @@ _SMALLER = {
     )
     for family in ("tsb", "sbl")
 }
+_SMALLER["resnet_config.py"] = ["model.backbone.bottom_up.branches.1.name=resnet10t"]
+# In bfloat16, PyTorch's gradient of a strided convolution of a single cell is not always a number.
+_SMALLER["retinanet_config.py"] = ["train.amp.enabled=False"]
 # Names of configs that train at many scales.
 _AT_MANY_SCALES = r"configs/(dino/.*_3x|.*_ms)\.py"
 
@@ -185,7 +188,7 @@ def _train(words: tuple[str, ...]) -> Shortened:
     if "--num-gpus" in arguments:
         # No GPU is seen here: two processes on the CPU.
         arguments[arguments.index("--num-gpus") + 1] = "2"
-    arguments += _SHORT_TRAINING + _short_augmentation(arguments) + _smaller(arguments)
+    arguments += SHORT_TRAINING + _short_augmentation(arguments) + _smaller(arguments)
     if "--resume" in arguments:
         arguments.append("train.max_iter=3")
     if "train.preset=one_gpu" in arguments:
@@ -208,6 +211,31 @@ def _demo(words: tuple[str, ...]) -> Shortened:
 def _convert(words: tuple[str, ...]) -> Shortened:
     config = words[words.index("--config") + 1]
     return Shortened(words[1], (*words[2:], *_smaller(["--config-file", config])))
+
+
+def _export(words: tuple[str, ...]) -> Shortened:
+    # Any weights do; programs of torch.export are made in a tenth of the time of ONNX.
+    arguments = list(words[2:])
+    place = arguments.index("--checkpoint")
+    del arguments[place : place + 2]
+    place = arguments.index("--image-size")
+    arguments[place + 1 : place + 3] = ["64", "64"]
+    if "--time" in arguments:
+        arguments[arguments.index("--time") + 1] = "1"
+    place = arguments.index("--output") + 1
+    arguments[place] = arguments[place].replace(".onnx", ".pt2")
+    random = ("--opts", "train.init_checkpoint=")
+    return Shortened(words[1], (*arguments, "--format", "pt2", *random))
+
+
+def _visualize(words: tuple[str, ...]) -> Shortened | None:
+    if "output/quick/scenes/sweep" in words:
+        # What would make it takes too long.
+        _check_options(words[2:], (ROOT / words[1]).read_text())
+        return None
+    # There is one run alone.
+    same_run = (word.replace("scenes_half_rate", "scenes") for word in words[2:])
+    return Shortened(words[1], tuple(same_run))
 
 
 def _as_it_is(words: tuple[str, ...]) -> Shortened:
@@ -235,6 +263,8 @@ _RULES: dict[str, Callable[[tuple[str, ...]], Shortened | None]] = {
     r"python demo\.py ": _demo,
     r"python tools/convert_checkpoint\.py ": _convert,
     r"python tools/sweep_resolutions\.py ": _example,
+    r"python tools/export_model\.py ": _export,
+    r"python tools/visualize_piip\.py ": _visualize,
     r"python tools/\w+\.py ": _as_it_is,
     r"python -m benchmarks\.": _benchmark,
     r"python docs/examples/\w+\.py ": _example,

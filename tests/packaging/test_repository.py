@@ -29,14 +29,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "modeling": {"config", "layers", "ops"},
     "checkpoint": {"modeling", "layers"},
     "data": set(),
+    "evaluation": set(),
     "solver": set(),
-    "engine": {"checkpoint", "data", "modeling", "ops", "solver"},
+    "engine": {"checkpoint", "data", "evaluation", "modeling", "ops", "solver"},
     "analysis": {"checkpoint", "data", "engine", "layers", "modeling", "ops"},
     "backbones": {"checkpoint", "modeling"},
-    "predictor": {"checkpoint", "data", "engine"},
-    "export": {"data", "engine", "layers", "modeling", "ops", "predictor"},
+    "predictor": {"analysis", "checkpoint", "data", "engine"},
+    "export": {"modeling", "ops"},
     "visualization": {"analysis", "data", "engine", "layers", "modeling", "ops", "predictor"},
-    "configs": {"checkpoint", "data", "engine", "modeling", "solver"},
+    "configs": {"checkpoint", "data", "engine", "evaluation", "modeling", "solver"},
 }
 
 SKIPPED_FOLDERS = {"datasets", "output", "build", "dist", "golden", "__pycache__"}
