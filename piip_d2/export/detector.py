@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from piip_d2.export.files import Exported, trace, write
 from piip_d2.export.refusals import check_model, check_opset, check_path
 from piip_d2.modeling.dino import DINO
-from piip_d2.modeling.dino.boxes import to_corners
+from piip_d2.modeling.dino.inference import select_pairs
 
 
 class ExportableDINO(nn.Module):
@@ -44,14 +44,12 @@ class ExportableDINO(nn.Module):
         maps = list(model.backbone(canvas).values())
         # Tracing turns the numbers of a list, unlike those of a tensor, into inputs of the program.
         output = model.transformer(maps, sizes.tolist(), (height, width))
-        logits, boxes = output.decoder.logits[-1], output.decoder.boxes[-1]
-        flat = logits.sigmoid().flatten(1)
-        scores, chosen = flat.topk(min(model.topk_per_image, flat.shape[1]), dim=1)
-        queries = chosen.div(model.num_classes, rounding_mode="floor")
-        corners = to_corners(boxes).gather(1, queries[..., None].expand(-1, -1, 4))
+        corners, scores, classes = select_pairs(
+            output.decoder.logits[-1], output.decoder.boxes[-1], model.topk_per_image
+        )
         ends = sizes.flip(1).repeat(1, 2)[:, None].to(corners.dtype)
         corners = torch.minimum((corners * ends).clamp(min=0.0), ends)
-        return corners, scores, chosen % model.num_classes
+        return corners, scores, classes
 
 
 def export_detector(

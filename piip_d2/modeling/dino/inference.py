@@ -32,12 +32,7 @@ def select_detections(
     Returns:
         Per image ``pred_boxes`` in pixels, ``scores`` and ``pred_classes``, best first.
     """
-    num_classes = logits.shape[2]
-    flat = logits.sigmoid().flatten(1)
-    scores, chosen = flat.topk(min(topk, flat.shape[1]), dim=1)
-    queries = chosen.div(num_classes, rounding_mode="floor")
-    corners = to_corners(boxes)
-    corners = corners.gather(1, queries[..., None].expand(-1, -1, 4))
+    corners, scores, classes = select_pairs(logits, boxes, topk)
     results = []
     for number, (height, width) in enumerate(image_sizes):
         found = corners[number] * corners.new_tensor((width, height, width, height))
@@ -48,8 +43,28 @@ def select_detections(
             (height, width),
             pred_boxes=Boxes(found[is_wanted]),
             scores=scores[number][is_wanted],
-            pred_classes=chosen[number][is_wanted] % num_classes,
+            pred_classes=classes[number][is_wanted],
         )
         instances.pred_boxes.clip((height, width))
         results.append(instances)
     return results
+
+
+def select_pairs(logits: Tensor, boxes: Tensor, topk: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Takes the pairs of query and class with the highest scores, as many for every image.
+
+    Args:
+        logits: See :func:`select_detections`.
+        boxes: See there.
+        topk: See there; K below is at most this.
+
+    Returns:
+        Left, top, right and bottom (B, K, 4) relative to the images, scores (B, K) and classes
+        (B, K), best first.
+    """
+    num_classes = logits.shape[2]
+    flat = logits.sigmoid().flatten(1)
+    scores, chosen = flat.topk(min(topk, flat.shape[1]), dim=1)
+    queries = chosen.div(num_classes, rounding_mode="floor")
+    corners = to_corners(boxes).gather(1, queries[..., None].expand(-1, -1, 4))
+    return corners, scores, chosen % num_classes
