@@ -234,8 +234,8 @@ def _visualize(words: tuple[str, ...]) -> Shortened | None:
         _check_options(words[2:], (ROOT / words[1]).read_text())
         return None
     # There is one run alone.
-    same_run = (word.replace("scenes_half_rate", "scenes") for word in words[2:])
-    return Shortened(words[1], tuple(same_run))
+    known = (word for word in words[2:] if word != "output/quick/scenes_half_rate")
+    return Shortened(words[1], tuple(known))
 
 
 def _as_it_is(words: tuple[str, ...]) -> Shortened:

@@ -153,7 +153,7 @@ def test_detection_keeps_nothing() -> None:
     batch = Batch((256, 256))
     found = trace_detection(small_detector(), batch)
     assert found.kept == {}
-    assert 0 < found.forward_peak < trace_training(small_detector(), batch).forward_peak
+    assert 0 < found.forward_peak < trace_training(small_detector(), batch).backward_peak
     detection = trace_detection(copy_without_numbers(build_small_model()), Batch(SIZE))
     assert detection.forward_peak > 0
 
