@@ -59,7 +59,7 @@ BENCH_OPTIONS := --device cpu --output $(BENCH_RESULTS)
 bench: $(STAMP)  ## measure this CPU with operator, backbones, growth and data; write the tables
 	$(BIN)/python -W ignore -m benchmarks.ceilings $(BENCH_OPTIONS)
 	$(BIN)/python -W ignore -m benchmarks.operator_speed $(BENCH_OPTIONS) --budget 60
-	$(BIN)/python -W ignore -m benchmarks.backbone_speed $(BENCH_OPTIONS) --budget 440
+	$(BIN)/python -W ignore -m benchmarks.backbone_speed $(BENCH_OPTIONS) --budget 420
 	$(BIN)/python -W ignore -m benchmarks.growth $(BENCH_OPTIONS) --budget 140 \
 	    --plot docs/images/growth.png
 	$(BIN)/python -W ignore -m benchmarks.data_loading $(BENCH_OPTIONS) --num-images 12 \

@@ -59,13 +59,12 @@ def find_config_file(path_or_name: str) -> str:
     """
     if Path(path_or_name).is_file():
         return path_or_name
-    stem = path_or_name.removesuffix(".py")
-    if stem not in list_configs():
+    try:
+        return get_config_file(path_or_name)
+    except ValueError as error:
         raise FileNotFoundError(
-            f"the config file {path_or_name} does not exist, and no published configuration has "
-            f"that name{_hint(stem)}"
-        )
-    return str(_root() / f"{stem}.py")
+            f"the config file {path_or_name} does not exist, and there is {error}"
+        ) from None
 
 
 def get_config(name: str) -> DictConfig:

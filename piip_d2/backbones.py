@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from piip_d2.checkpoint.network_difference import difference
 from piip_d2.checkpoint.renaming import rename_known
 from piip_d2.checkpoint.weight_files import read_weights
 from piip_d2.modeling.backbone.build import build_network_parts
+from piip_d2.modeling.backbone.interaction import build_interactions
 from piip_d2.modeling.backbone.network import PIIPNetwork
 from piip_d2.modeling.backbone.presets import build_branch
 from piip_d2.modeling.backbone.zoo import STRUCTURES, find_structure
@@ -120,6 +122,7 @@ def build_backbone(
         >>> network.feature_info.channels()
         [768, 768, 768, 768]
     """
+    _check_options(options)
     structure = find_structure(name)
     sides = structure.check_resolutions(name, resolutions)
     recompute = {} if use_act_checkpoint is None else {"use_act_checkpoint": use_act_checkpoint}
@@ -128,12 +131,11 @@ def build_backbone(
         for branch, side in zip(structure.branches, sides, strict=True)
     ]
     given = {**recompute, **({"out_features": out_features} if out_features else {}), **options}
-    pixel_mean, pixel_std = structure.pixel_statistics
     network = NamedBackbone(
         **build_network_parts(branches, **{**structure.network_options, **given}),
         size_divisibility=structure.size_divisibility,
-        pixel_mean=pixel_mean,
-        pixel_std=pixel_std,
+        pixel_mean=structure.pixel_statistics[0],
+        pixel_std=structure.pixel_statistics[1],
     )
     if branch_weights:
         load_network_weights(network, branch_weights)
@@ -183,6 +185,23 @@ def freeze(module: Module) -> Module:
         The same module, without trainable parameters.
     """
     return module.requires_grad_(False)
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    known = {
+        name
+        for function in (build_network_parts, build_interactions)
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+    # They have arguments of their own in build_backbone.
+    known -= set(inspect.signature(build_backbone).parameters)
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise TypeError(
+            f"build_backbone has no option {' or '.join(map(repr, unknown))}; those of a network "
+            f"are {', '.join(sorted(known))}"
+        )
 
 
 def _in_our_names(

@@ -218,6 +218,13 @@ def test_weights_of_single_networks(tiny: str, tmp_path: Path) -> None:
         build_backbone(tiny, branch_weights=["a"])
 
 
+def test_unknown_option(tiny: str) -> None:
+    message = "^build_backbone has no option 'bogus'; those of .* are .*merge.* num_heads"
+    with pytest.raises(TypeError, match=message):
+        build_backbone(tiny, bogus=1)
+    assert build_backbone(tiny, num_heads=2, merge="light").channels
+
+
 def test_frozen_branch_of_a_configuration() -> None:
     cfg = load("quick/mask_rcnn_scenes").model.backbone.bottom_up
     cfg.branches[2] = LazyCall(freeze)(module=cfg.branches[2])

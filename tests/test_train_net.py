@@ -116,6 +116,7 @@ def test_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("arguments", "message"),
     [
         (["--config-file", "nowhere.py"], "error: the config file nowhere.py does not exist"),
+        (["--config-file", "quick/mask_rcnn_scene"], "did you mean quick/mask_rcnn_scenes or"),
         (["--config-file", TOY, "tarin.max_iter=2"], "did you mean train.max_iter"),
         (["--config-file", TOY, "train.max_iter=2", "--resume"], "must stand before all key=val"),
         (["--config-file", TOY, "train.amp.dtype=int8", "train.amp.enabled=True"], "amp.dtype mus"),

@@ -33,6 +33,11 @@ def main(argv: list[str] | None = None) -> int:
             arguments.val_images or arguments.images or arguments.val.parent,
         )
     try:
+        if arguments.output and not arguments.output.resolve().parent.is_dir():
+            raise ValueError(
+                f"--output must lie in a folder that there is, got {arguments.output}; make it "
+                "first"
+            )
         splits = {name: check_split(name, *paths) for name, paths in files.items()}
         print(describe_splits(splits, _grid(arguments.config_file)))
         if arguments.output:
@@ -62,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
         "--num-images", type=int, default=12, help="images to draw of each split (default: 12)"
     )
     parser.add_argument(
-        "--config-file", help="config with whose pyramid to compare the sizes of the objects"
+        "--config-file",
+        help="config, or name of a published one, with whose pyramid to compare the sizes of the "
+        "objects",
     )
     return parser
 

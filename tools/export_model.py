@@ -14,17 +14,22 @@ from pathlib import Path
 
 from detectron2.utils.logger import setup_logger
 
-from piip_d2.export import FORMATS, compare, export_backbone, export_detector, measure_seconds
+from piip_d2.export import (
+    check_path,
+    compare,
+    export_backbone,
+    export_detector,
+    measure_seconds,
+)
 from piip_d2.predictor import Predictor
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns 0, or 1 if nothing could be exported."""
+    """Returns 0, or 1 if nothing could be exported or the file is not what the model is."""
     args = parse_arguments(argv)
     setup_logger(name="piip_d2")
     try:
-        if args.output.suffix != f".{args.format}":
-            raise ValueError(f"--output must end in .{args.format}, got {args.output}")
+        check_path(args.output)
         if args.part == "detector" and args.dynamic:
             raise ValueError(
                 "--dynamic is for --part backbone: an exported detector has a canvas of fixed size "
@@ -41,7 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             exported = export_detector(predictor.model, args.output, size, **options)
         print(f"Wrote {exported.path}")
         if not args.no_check:
-            print(*compare(exported), sep="\n")
+            differences = compare(exported)
+            print(*differences, sep="\n")
+            if not all(difference.is_close for difference in differences):
+                raise ValueError(
+                    f"{exported.path} is there, but it computes something else than the model: see "
+                    "the differences above, and docs/EXPORT.md for how large they may be"
+                )
         if args.time:
             in_file, in_eager = measure_seconds(exported, args.time)
             print(f"Median of {args.time} runs: file {in_file:.3f} s, PyTorch {in_eager:.3f} s")
@@ -60,7 +71,6 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--checkpoint", default="", help="its weights; by default the config's init_checkpoint"
     )
-    parser.add_argument("--format", choices=FORMATS, default="onnx")
     parser.add_argument("--part", choices=("backbone", "detector"), default="backbone")
     parser.add_argument(
         "--image-size", type=int, nargs=2, required=True, metavar=("HEIGHT", "WIDTH")
@@ -68,7 +78,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--dynamic", action="store_true", help="a backbone for all sizes")
     parser.add_argument("--opset", type=int, default=18, help="version of ONNX's operators")
-    parser.add_argument("--output", type=Path, required=True, help="file to write")
+    parser.add_argument("--output", type=Path, required=True, help="file to write, .onnx or .pt2")
     parser.add_argument("--no-check", action="store_true", help="leave out the comparison")
     parser.add_argument("--time", type=int, default=0, metavar="RUNS", help="measure the speed")
     parser.add_argument("--opts", nargs="*", default=[], metavar="KEY=VALUE", help="of the config")

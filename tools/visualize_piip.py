@@ -9,12 +9,14 @@ The pictures are explained in docs/VISUALIZATION.md.
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from detectron2.utils.logger import setup_logger
+from omegaconf import OmegaConf
 
 from piip_d2.data.overrides import apply_data_section
 from piip_d2.engine import load_config
@@ -37,6 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     setup_logger(name="piip_d2")
     setup_logger(name="fvcore")
     try:
+        if args.output.suffix.lower() != args.suffix:
+            raise ValueError(
+                f"--output must end in {args.suffix}, as that is what is written; got {args.output}"
+            )
         if not args.output.resolve().parent.is_dir():
             raise ValueError(
                 f"--output must lie in a folder that there is, got {args.output}; make it first"
@@ -54,12 +60,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def draw_pyramid(args: argparse.Namespace) -> list[Path]:
     """(a) Each branch's input with token grid, windows and share of the costs."""
-    return _save(args, inside.pyramid_picture(_observe(args, interactions=[])))
+    return _save(args, inside.pyramid_picture(_observe(args, _predictor(args), [])))
 
 
 def draw_attention(args: argparse.Namespace) -> list[Path]:
     """(b) What the cells at a point read in other branches, per interaction and head."""
-    subject = _observe(args, args.interactions)
+    subject = _observe(args, _predictor(args), args.interactions)
     written = _save(args, inside.attention_picture(subject, args.point))
     if args.by_head:
         for name, picture in inside.head_pictures(subject, args.point).items():
@@ -70,13 +76,14 @@ def draw_attention(args: argparse.Namespace) -> list[Path]:
 
 def draw_features(args: argparse.Namespace) -> list[Path]:
     """(c) Features before and after interactions, and behind the merge."""
-    return _save(args, inside.features_picture(_observe(args, args.interactions)))
+    return _save(args, inside.features_picture(_observe(args, _predictor(args), args.interactions)))
 
 
 def draw_merge(args: argparse.Namespace) -> list[Path]:
     """(d) Merge weights and interaction scales by depth."""
-    about = f"Weights: {_weights_name(args)}."
-    return _save(args, inside.merge_picture(_predictor(args).model, about))
+    predictor = _predictor(args)
+    about = f"Weights: {_weights_name(args, predictor)}."
+    return _save(args, inside.merge_picture(predictor.model, about))
 
 
 def draw_curves(args: argparse.Namespace) -> list[Path]:
@@ -99,10 +106,13 @@ def draw_pareto(args: argparse.Namespace) -> list[Path]:
 
 
 def draw_errors(args: argparse.Namespace) -> list[Path]:
-    """(g) Predictions beside ground truth with mistakes marked, sorted by loss."""
+    """(g) Predictions beside ground truth with mistakes marked, sorted by loss.
+
+    The losses of all images go into a file beside the picture, named as it with _errors.json.
+    """
     report = _find_errors(_predictor(args, with_data=True), args)
     written = _save(args, as_picture(draw_error_sheet(report), "Errors", ""))
-    notes = args.output.with_suffix(".json")
+    notes = args.output.with_name(f"{args.output.stem}_errors.json")
     notes.write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")
     return [*written, notes]
 
@@ -110,9 +120,7 @@ def draw_errors(args: argparse.Namespace) -> list[Path]:
 def write_report(args: argparse.Namespace) -> list[Path]:
     """All of it on one HTML page, with attention to click through."""
     predictor = _predictor(args, with_data=args.num_images > 0)
-    subject = inside.observe(
-        predictor, args.image, interactions=args.interactions, about=_about(args)
-    )
+    subject = _observe(args, predictor, args.interactions)
     more = []
     if args.run_dir:
         curves = as_picture(draw_training([args.run_dir]), "Training", f"From {args.run_dir.name}.")
@@ -122,7 +130,7 @@ def write_report(args: argparse.Namespace) -> list[Path]:
         more.append(ReportSection("The hardest images", "Sorted by their loss.", pictures))
     facts = {
         "Config": str(args.config_file),
-        "Checkpoint": _weights_name(args),
+        "Checkpoint": _weights_name(args, predictor),
         "File": str(args.image),
     }
     write_inside_report(subject, args.output, point=args.point, facts=facts, more=more)
@@ -134,13 +142,14 @@ def _predictor(args: argparse.Namespace, *, with_data: bool = False) -> Predicto
         return Predictor(args.config_file, args.checkpoint, device=args.device, overrides=args.opts)
     cfg = load_config(args.config_file, args.opts)
     apply_data_section(cfg)
-    return Predictor(cfg, args.checkpoint, device=args.device)
+    return Predictor(cfg, args.checkpoint, device=args.device, score_threshold=args.threshold)
 
 
-def _observe(args: argparse.Namespace, interactions: Sequence[int] | None) -> inside.Subject:
-    return inside.observe(
-        _predictor(args), args.image, interactions=interactions, about=_about(args)
-    )
+def _observe(
+    args: argparse.Namespace, predictor: Predictor, interactions: Sequence[int] | None
+) -> inside.Subject:
+    about = f"{Path(args.image).name}; weights: {_weights_name(args, predictor)}"
+    return inside.observe(predictor, args.image, interactions=interactions, about=about)
 
 
 def _find_errors(predictor: Predictor, args: argparse.Namespace) -> ErrorReport:
@@ -154,12 +163,9 @@ def _find_errors(predictor: Predictor, args: argparse.Namespace) -> ErrorReport:
     )
 
 
-def _weights_name(args: argparse.Namespace) -> str:
-    return Path(args.checkpoint).name if args.checkpoint else "those of the config, or random ones"
-
-
-def _about(args: argparse.Namespace) -> str:
-    return f"{Path(args.image).name}; weights: {_weights_name(args)}"
+def _weights_name(args: argparse.Namespace, predictor: Predictor) -> str:
+    loaded = args.checkpoint or OmegaConf.select(predictor.cfg, "train.init_checkpoint")
+    return Path(loaded).name if loaded else "random ones"
 
 
 def _save(args: argparse.Namespace, picture: Picture, path: Path | None = None) -> list[Path]:
@@ -175,13 +181,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="PICTURE")
     for name, draw in _DRAWN.items():
-        command = commands.add_parser(name, help=draw.__doc__, description=draw.__doc__)
-        command.set_defaults(draw=draw)
-        command.add_argument("--output", type=Path, required=True, help="the file to write")
-        command.add_argument(
-            "--colors", type=int, metavar="N", help="2 to 256; leaves so many, for smaller PNGs"
+        description = inspect.cleandoc(draw.__doc__ or "")
+        command = commands.add_parser(
+            name, help=description.splitlines()[0], description=description
         )
-        command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
+        suffix = ".html" if draw is write_report else ".png"
+        command.set_defaults(draw=draw, suffix=suffix)
+        command.add_argument(
+            "--output", type=Path, required=True, help=f"the file to write, a {suffix}"
+        )
+        if draw is not write_report:
+            command.add_argument(
+                "--colors", type=int, metavar="N", help="2 to 256; leaves so many, for smaller PNGs"
+            )
         command.add_argument("--debug", action="store_true", help="show where an error comes from")
         for add in _OPTIONS[name]:
             add(command)
@@ -192,6 +204,11 @@ def _add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument("--config-file", required=True, help="a LazyConfig, or a published name")
     command.add_argument("--checkpoint", default="", help="by default that of the config")
     command.add_argument("--opts", nargs="*", default=[], metavar="KEY=VALUE", help="of the config")
+    _add_device(command)
+
+
+def _add_device(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
 
 
 def _add_image(command: argparse.ArgumentParser) -> None:
@@ -273,7 +290,7 @@ _OPTIONS: dict[str, Sequence[Callable[[argparse.ArgumentParser], None]]] = {
     "features": (_add_model, _add_image, _add_interactions),
     "merge": (_add_model,),
     "curves": (_add_runs,),
-    "pareto": (_add_runs, _add_tradeoff),
+    "pareto": (_add_runs, _add_tradeoff, _add_device),
     "errors": (_add_model, _add_errors),
     "report": (_add_model, _add_image, _add_interactions, _add_point, _add_report),
 }

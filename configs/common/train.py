@@ -40,7 +40,7 @@ train = dict(
     # evaluate is "ema", "model" or "both".
     ema=dict(enabled=False, decay=0.9998, warmup=10, evaluate="ema"),
     # What modules with `use_act_checkpoint` recompute in the backward pass: "block" (or True),
-    # "stage" or "selective"; False keeps everything. See docs/MEMORY.md.
+    # "stage" or "selective"; False recomputes what is cheap. See docs/MEMORY.md.
     activation_checkpointing=False,
     # Multiply all learning rates by batch / base_batch_size ("linear") or its root ("sqrt").
     auto_scale_lr=dict(enabled=False, base_batch_size=16, rule="linear"),

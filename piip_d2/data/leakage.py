@@ -14,6 +14,7 @@ __all__ = ["SharedImages", "find_shared_images"]
 
 # Enough to tell apart images of one size in bytes without reading them in full.
 _SAMPLE_BYTES = 4096
+_DIGEST_BYTES = 16
 NUM_NAMED = 3
 
 
@@ -69,53 +70,62 @@ def find_shared_images(train: DatasetSummary, val: DatasetSummary) -> SharedImag
     Returns:
         The images of the other one, by what they share.
     """
-    known: dict[int, list[Path]] = defaultdict(list)
-    for path in _files(train):
-        known[path.stat().st_size].append(path)
+    known = _Files(_paths(train))
     names = {Path(name).name for name in train.image_files}
-    contents = _Contents()
     same_content, same_name = [], []
-    for name, path in zip(val.image_files, _files(val), strict=True):
-        if contents.has(path, known.get(path.stat().st_size, ())):
+    for name, path in zip(val.image_files, _paths(val), strict=True):
+        if known.have_content_of(path):
             same_content.append(name)
         elif Path(name).name in names:
             same_name.append(name)
     return SharedImages(tuple(sorted(same_content)), tuple(sorted(same_name)))
 
 
-class _Contents:
-    """Tells files with the same bytes, and remembers what it has read."""
+class _Files:
+    """Files by their content, of which no more is read than tells them from others."""
 
-    def __init__(self) -> None:
-        self._samples: dict[Path, bytes] = {}
-        self._digests: dict[Path, bytes] = {}
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._paths = set(paths)
+        self._by_size: dict[int, list[Path]] = defaultdict(list)
+        for path in self._paths:
+            self._by_size[path.stat().st_size].append(path)
+        # Files of a size by their sample, and digests of those with one size and sample.
+        self._by_sample: dict[int, dict[bytes, list[Path]]] = {}
+        self._digests: dict[tuple[int, bytes], set[bytes]] = {}
 
-    def has(self, path: Path, others: Iterable[Path]) -> bool:
-        """Tells whether a file has the same bytes as one of others of its size."""
-        for other in others:
-            if other == path:
-                return True
-            if self._sample(path) == self._sample(other) and self._digest(path) == self._digest(
-                other
-            ):
-                return True
-        return False
-
-    def _sample(self, path: Path) -> bytes:
-        if path not in self._samples:
-            with path.open("rb") as file:
-                # Headers are often the same, and so are the ends of plain bitmaps.
-                file.seek(path.stat().st_size // 2)
-                self._samples[path] = hashlib.blake2b(file.read(_SAMPLE_BYTES)).digest()
-        return self._samples[path]
-
-    def _digest(self, path: Path) -> bytes:
-        if path not in self._digests:
-            self._digests[path] = hashlib.blake2b(path.read_bytes()).digest()
-        return self._digests[path]
+    def have_content_of(self, path: Path) -> bool:
+        """Tells whether a file has the same bytes as one of these, or is one of them."""
+        if path in self._paths:
+            return True
+        size = path.stat().st_size
+        if size not in self._by_size:
+            return False
+        if size not in self._by_sample:
+            groups = defaultdict(list)
+            for other in self._by_size[size]:
+                groups[_sample(other)].append(other)
+            self._by_sample[size] = groups
+        sample = _sample(path)
+        if sample not in self._by_sample[size]:
+            return False
+        key = size, sample
+        if key not in self._digests:
+            self._digests[key] = {_digest(other) for other in self._by_sample[size][sample]}
+        return _digest(path) in self._digests[key]
 
 
-def _files(summary: DatasetSummary) -> Iterator[Path]:
+def _sample(path: Path) -> bytes:
+    with path.open("rb") as file:
+        # Headers are often the same, and so are the ends of plain bitmaps.
+        file.seek(path.stat().st_size // 2)
+        return hashlib.blake2b(file.read(_SAMPLE_BYTES), digest_size=_DIGEST_BYTES).digest()
+
+
+def _digest(path: Path) -> bytes:
+    return hashlib.blake2b(path.read_bytes(), digest_size=_DIGEST_BYTES).digest()
+
+
+def _paths(summary: DatasetSummary) -> Iterator[Path]:
     for name in summary.image_files:
         yield summary.image_root / name
 

@@ -19,6 +19,7 @@ from .registration import (
     register_coco_json,
     registered_summary,
 )
+from .typed_values import is_typed
 
 __all__ = ["apply_data_section", "set_num_classes"]
 
@@ -53,6 +54,10 @@ def apply_data_section(cfg: DictConfig) -> None:
 
     Args:
         cfg: A LazyConfig with ``model`` and ``dataloader``.
+
+    Raises:
+        ValueError: If the data do not fit the config, or each other; or a number of classes was
+            typed that is not theirs.
     """
     section = cfg.get("data") or {}
     train, val = (str(section.get(key) or "") for key in ("train", "val"))
@@ -78,6 +83,7 @@ def apply_data_section(cfg: DictConfig) -> None:
         cfg.dataloader.train.dataset.names = train_name
     cfg.dataloader.test.dataset.names = val_name
     _set_evaluator(cfg, val_name)
+    _check_typed_classes(cfg.model, summary)
     set_num_classes(cfg.model, summary.num_classes)
 
 
@@ -101,6 +107,17 @@ def set_num_classes(model: DictConfig, num_classes: int) -> None:
         )
     for node in nodes:
         node.num_classes = num_classes
+
+
+def _check_typed_classes(model: DictConfig, summary: DatasetSummary) -> None:
+    for node, key, value in _settings(model):
+        is_number = key == "num_classes" and isinstance(value, int)
+        if is_number and value != summary.num_classes and is_typed(node, key):
+            raise ValueError(
+                f"{node._get_full_key(key)}={value} was given, but {summary.json_file} has "
+                f"{summary.num_classes} classes. Leave it out: the number of classes is taken from "
+                "the data"
+            )
 
 
 def _register(source: str, images: str) -> tuple[str, DatasetSummary]:

@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 _Key = tuple[Path, Path, int, bool, bool]
 _registered: dict[str, tuple[_Key, DatasetSummary]] = {}
+# Which logs have the summary of a data set.
+_described: dict[str, list[logging.Handler]] = {}
 
 
 def register_coco_json(
@@ -82,9 +84,8 @@ def register_coco_json(
     )
     # One version of a JSON says it all; the one with crowd regions differs by them alone.
     is_suspicious = not set_aside_unmasked and (summary.problems or summary.suspicions)
-    if comm.is_main_process():
-        level = logging.WARNING if is_suspicious else logging.INFO
-        logger.log(level, "%s", summary.describe())
+    _described.pop(name, None)
+    _describe(name, summary, logging.WARNING if is_suspicious else logging.INFO)
     # Most JSONs need no copy.
     unchanged = cleaned == content
     _put_into_catalogs(name, json_path if unchanged else _write_cleaned(cleaned, name), summary)
@@ -153,17 +154,18 @@ def get_dataset_dicts(
     if not listed or not all(listed):
         raise ValueError(f"a data set must be named, got {names!r}")
     # None stands for data sets that were registered elsewhere: nothing is known about them here.
-    summaries = [ensure_dataset(name) for name in listed]
-    known = [summary for summary in summaries if summary is not None]
-    for summary in known:
+    summaries = {name: ensure_dataset(name) for name in listed}
+    known = {name: summary for name, summary in summaries.items() if summary is not None}
+    for name, summary in known.items():
         # What was said when it was registered may have come before there was a log.
-        logger.info("%s", summary.describe())
+        _describe(name, summary, logging.INFO)
     if (
         filter_empty
         and len(known) == len(summaries)
-        and not any(each.num_annotations for each in known)
+        and not any(each.num_annotations for each in known.values())
     ):
-        raise ValueError(f"training needs at least one object, but no image of {listed} has any")
+        files = " and ".join(str(each.json_file) for each in known.values())
+        raise ValueError(f"training needs at least one object, but no image of {files} has any")
     return list(get_detection_dataset_dicts(listed, filter_empty=filter_empty, **arguments))
 
 
@@ -182,6 +184,22 @@ def check_registered_splits(train: str, val: str) -> None:
         names = str(first.json_file), str(second.json_file)
         for sentence in find_shared_images(first, second).sentences(*names, second.num_images):
             logger.warning("%s", sentence)
+
+
+def _describe(name: str, summary: DatasetSummary, level: int) -> None:
+    """Says what is in a data set, once in each log, which the main process has."""
+    logs = _handlers(logger)
+    if _described.get(name) == logs or not comm.is_main_process():
+        return
+    logger.log(level, "%s", summary.describe())
+    # Before a run sets up its log, this goes nowhere, or to the terminal alone.
+    if logger.isEnabledFor(logging.INFO):
+        _described[name] = logs
+
+
+def _handlers(source: logging.Logger) -> list[logging.Handler]:
+    above = source.parent if source.propagate else None
+    return [*source.handlers, *(_handlers(above) if above else [])]
 
 
 def _put_into_catalogs(name: str, json_file: Path, summary: DatasetSummary) -> None:

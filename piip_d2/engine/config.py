@@ -11,6 +11,7 @@ from detectron2.config import LazyConfig
 from omegaconf import DictConfig, OmegaConf
 
 import piip_d2
+from piip_d2._optional import available, require
 from piip_d2.engine.overrides import apply_overrides
 
 logger = logging.getLogger(__name__)
@@ -25,7 +26,8 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
     then moves to ``train.applied_preset``, so what is saved and loaded again stays what it is.
 
     Args:
-        path: A Python file, or the ``config.yaml`` of an earlier run.
+        path: A Python file, the ``config.yaml`` of an earlier run, or the name of a published
+            configuration (see :func:`piip_d2.list_configs`).
         overrides: Strings ``path.to.key=value``.
 
     Returns:
@@ -33,13 +35,10 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
 
     Raises:
         ValueError: If the file is no configuration, or an override does not fit it.
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError: If there is no such file, nor such a name; the message has names that
+            look alike.
     """
-    if not path:
-        raise ValueError("no config file given: use --config-file path/to/config.py")
-    if "://" not in path and not Path(path).is_file():
-        raise FileNotFoundError(f"the config file {path} does not exist")
-    cfg = LazyConfig.load(path)
+    cfg = LazyConfig.load(find_config(path))
     lacking = [name for name in _SECTIONS if name not in cfg]
     if lacking:
         raise ValueError(
@@ -58,6 +57,30 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
         cfg.train.applied_preset = cfg.train.preset
         cfg.train.preset = ""
     return cfg
+
+
+def find_config(path: str) -> str:
+    """Finds the file of a configuration.
+
+    Args:
+        path: As for :func:`load_config`.
+
+    Returns:
+        The path, or address, of the file.
+
+    Raises:
+        ValueError: If nothing is given.
+        FileNotFoundError: As :func:`load_config`.
+    """
+    if not path:
+        raise ValueError("no config file given: use --config-file path/to/config.py")
+    if "://" in path or Path(path).is_file():
+        return path
+    # A source tree that is only on the path has no configurations by name.
+    if not available("piip_d2.configs"):
+        raise FileNotFoundError(f"the config file {path} does not exist")
+    found: str = require("piip_d2.configs", "names").find_config_file(path)
+    return found
 
 
 def default_train_section() -> DictConfig:

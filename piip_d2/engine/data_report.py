@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -11,6 +10,7 @@ from torch import nn
 
 from piip_d2.data.loader import TrainLoader
 from piip_d2.data.object_sizes import ObjectSizes, PyramidGrid, describe_sizes
+from piip_d2.engine.image_scale import image_scale, resize_steps
 from piip_d2.modeling.backbone.branch import Branch
 
 logger = logging.getLogger(__name__)
@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 _PUBLISHED_EPOCHS = 12
 # Small data sets want more; beyond this, a schedule for a large one was left as it was.
 _MANY_EPOCHS = 150
+_MOST_ELONGATED = 100
 
 
 def log_training_data(cfg: DictConfig, model: nn.Module, loader: Any) -> None:
@@ -55,7 +56,11 @@ def pyramid_grid(cfg: DictConfig, model: nn.Module) -> PyramidGrid | None:
     strides = {name: shape.stride for name, shape in backbone.output_shape().items()}
     if not all(strides.values()) or not strides:
         return None
-    short_side, long_side = _image_scale(cfg)
+    loader = OmegaConf.select(cfg, "dataloader.test", default=None)
+    steps = resize_steps(loader) if loader else []
+    short_side, long_side = image_scale(steps[0]) if steps else (0, 0)
+    # No image is more elongated, and the number is shown.
+    long_side = min(long_side, _MOST_ELONGATED * short_side)
     return PyramidGrid(strides, _tokens(backbone), short_side, long_side)
 
 
@@ -87,13 +92,3 @@ def _tokens(backbone: nn.Module) -> tuple[tuple[int, float], ...]:
 
 def _token(branch: Branch, largest: int) -> float:
     return branch.stride_after(branch.num_blocks - 1) * largest / branch.img_size
-
-
-def _image_scale(cfg: DictConfig) -> tuple[int, int]:
-    steps = OmegaConf.select(cfg, "dataloader.test.mapper.augmentations", default=None) or []
-    for step in steps:
-        if isinstance(step, Mapping | DictConfig) and "short_edge_length" in step:
-            sides = step["short_edge_length"]
-            short_side = sides if isinstance(sides, int) else max(sides)
-            return int(short_side), int(step.get("max_size", 0) or short_side * 100)
-    return 0, 0

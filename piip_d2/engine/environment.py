@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 from pathlib import Path
 
 import torch
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 # Its messages go to log.txt alone.
 FILE_LOGGER = "piip_d2.file"
+
+_CPU_INFO = Path("/proc/cpuinfo")
 
 
 def environment_report() -> str:
@@ -63,6 +66,25 @@ def resolve_device(name: str, setting: str = "train.device") -> str:
             f"{torch.cuda.device_count()} GPU(s), counted from 0"
         )
     return name
+
+
+def device_name(device: str | torch.device) -> str:
+    """Names a device as its maker does, so that costs measured on it can be told from others.
+
+    Args:
+        device: The device; "auto" is not resolved.
+
+    Returns:
+        Such as "NVIDIA H100 80GB HBM3", or the model of the CPU; where the system does not say
+        that, its architecture.
+    """
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    # Linux alone has this file, and there Python's platform.processor() is often empty.
+    lines = _CPU_INFO.read_text(encoding="utf-8").splitlines() if _CPU_INFO.is_file() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return next(filter(None, models), platform.processor() or platform.machine())
 
 
 def set_up_run(cfg: DictConfig) -> str:

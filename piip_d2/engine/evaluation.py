@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from piip_d2.engine.ema import ExponentialMovingAverage
 from piip_d2.engine.inference_costs import InferenceCosts
 from piip_d2.engine.overrides import accepts_argument
 from piip_d2.engine.test_time_augmentation import TestTimeAugmentation
+from piip_d2.evaluation.results import without_many_classes, without_nan
 from piip_d2.evaluation.tables import results_table
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,8 @@ class Evaluation:
         Returns:
             Metrics by task, as Detectron2's evaluators return them, and time and memory under
             "inference", in the main process and nothing in the others. With "both", those of the
-            model's own weights stand under "model".
+            model's own weights stand under "model". Of tasks with more than 100 classes, those of
+            single classes are in the file alone.
         """
         if not self.is_wanted:
             return {}
@@ -89,9 +90,13 @@ class Evaluation:
                 own = self._evaluate_weights(model)
                 results = {**results, "model": own} if results else {}
         if comm.is_main_process() and results:
-            text = json.dumps(_without_nan(results), indent=2)
+            written = without_nan(results)
+            # A name is no metric, for which tables and curves have a place.
+            written.get("inference", {})["device_name"] = self._costs.device_name
+            text = json.dumps(written, indent=2)
             write_text_atomically(self._folder / "results.json", text + "\n")
-        return results
+        # What is returned gets a line of metrics.json and a curve in TensorBoard for each number.
+        return without_many_classes(results)
 
     def _evaluate_weights(self, model: nn.Module) -> dict[str, Any]:
         if self._augmentation:
@@ -113,12 +118,3 @@ def _set_evaluator_folder(cfg: DictConfig) -> None:
     unset = isinstance(evaluator, DictConfig) and evaluator.get("output_dir", None) is None
     if unset and accepts_argument(evaluator, "output_dir"):
         evaluator["output_dir"] = f"{cfg.train.output_dir}/inference"
-
-
-def _without_nan(value: Any) -> Any:
-    """Replaces NaN, which JSON does not know, by None."""
-    if isinstance(value, dict):
-        return {key: _without_nan(entry) for key, entry in value.items()}
-    if isinstance(value, float) or hasattr(value, "item"):
-        return None if math.isnan(value) else float(value)
-    return value

@@ -12,6 +12,7 @@ import torch
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
+from piip_d2.engine.environment import device_name
 from piip_d2.engine.host_memory import reset_resident_peak, resident_bytes
 
 _WARM_UP = 5
@@ -35,6 +36,11 @@ class InferenceCosts(DatasetEvaluator):
         self._batches: list[tuple[float, int]] = []
         self._start = self._elapsed = 0.0
         self._peaks: dict[str, float] = {}
+
+    @property
+    def device_name(self) -> str:
+        """What the main process measured on, see `piip_d2.engine.environment.device_name`."""
+        return device_name(self._device)
 
     @property
     def callbacks(self) -> dict[str, Callable[[], None]]:

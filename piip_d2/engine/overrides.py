@@ -15,6 +15,8 @@ from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from piip_d2.data.typed_values import mark_as_typed
+
 # An interpolation that is nothing but another key, seen from its own place after dots.
 _ONE_KEY = re.compile(r"\$\{(?P<dots>\.*)(?P<key>[\w.]+)\}")
 # Besides True and False they take the name of a mode; what has them refuses all else.
@@ -47,6 +49,7 @@ def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
         if not override.is_add():
             _check_key(cfg, key, override.value())
         LazyConfig.apply_overrides(cfg, [override.input_line])
+        mark_as_typed(cfg, key)
     return cfg
 
 

@@ -9,9 +9,10 @@ import detectron2.data.transforms as T
 from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import DatasetMapperTTA, GeneralizedRCNN, GeneralizedRCNNWithTTA
 from detectron2.utils.registry import locate
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from piip_d2.engine.image_scale import image_scale, resize_steps
 from piip_d2.engine.overrides import accepts_argument
 
 Sample = dict[str, Any]
@@ -39,8 +40,7 @@ class TestTimeAugmentation:
         scales = [float(scale) for scale in options.scales]
         if not scales or min(scales) <= 0:
             raise ValueError(f"train.tta.scales must be factors above 0, got {scales}")
-        resize = _take_resize(cfg)
-        short_side, long_side = resize.short_edge_length, resize.max_size
+        short_side, long_side = image_scale(_take_resize(cfg))
         self._flip = bool(options.flip)
         self._views = _Views(
             [
@@ -93,19 +93,19 @@ class _Views:
 
 def _take_resize(cfg: DictConfig) -> DictConfig:
     """Returns the resizing of the test data after taking it out of them."""
-    steps = OmegaConf.select(cfg, "dataloader.test.mapper.augmentations", default=None)
-    for index, step in enumerate(steps if isinstance(steps, ListConfig) else []):
+    for step in resize_steps(cfg.dataloader.test):
         if _target(step) is T.ResizeShortestEdge:
-            steps.pop(index)
+            cfg.dataloader.test.mapper.augmentations.remove(step)
             return step
+    steps = OmegaConf.select(cfg, "dataloader.test.mapper.augmentations", default=None)
     raise ValueError(
         "train.tta needs a ResizeShortestEdge among dataloader.test.mapper.augmentations, whose "
         f"size its scales are factors of; got {steps}"
     )
 
 
-def _target(step: Any) -> Any:
-    target = step.get("_target_") if isinstance(step, DictConfig) else None
+def _target(step: DictConfig) -> Any:
+    target = step.get("_target_")
     return locate(target) if isinstance(target, str) else target
 
 

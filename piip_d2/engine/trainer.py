@@ -27,6 +27,13 @@ from piip_d2.engine.metric_state import metric_state, restore_metrics
 from piip_d2.engine.precision import Precision
 from piip_d2.engine.seeding import seed_everything
 
+# What Detectron2 says of region proposals.
+_DIVERGED = "Training has diverged"
+_WAYS_OUT = (
+    "A lower learning rate (optimizer.lr), a longer warm-up, train.clip_grad.enabled=True, or "
+    "train.amp.dtype=bf16 in the place of fp16 usually helps"
+)
+
 
 @dataclass(frozen=True)
 class GradientClipping:
@@ -198,14 +205,26 @@ class Trainer(SimpleTrainer):
 
     def _forward_backward(self, batch: list[dict[str, Any]], index: int) -> dict[str, Tensor]:
         with self._gradient_exchange(last=index == self.accumulate - 1):
-            with self.precision.autocast():
-                losses = self.model(batch)
+            losses = self._losses(batch)
             if isinstance(losses, Tensor):
                 losses = {"total_loss": losses}
             _check_finite(losses, self.iter, batch)
             total = torch.stack([loss.float() for loss in losses.values()]).sum()
             self.precision.backward(total / self.accumulate)
         return {name: loss.detach().float() for name, loss in losses.items()}
+
+    def _losses(self, batch: list[dict[str, Any]]) -> Any:
+        try:
+            with self.precision.autocast():
+                return self.model(batch)
+        except FloatingPointError as error:
+            # So Detectron2's proposals end a training, with no word on what to do.
+            if _DIVERGED not in str(error):
+                raise
+            raise FloatingPointError(
+                f"training has diverged: region proposals are not finite at iteration {self.iter} "
+                f"(images: {_file_names(batch)}); the weights were not updated. {_WAYS_OUT}"
+            ) from error
 
     def _gradient_exchange(self, *, last: bool) -> AbstractContextManager[None]:
         # Gradients travel between processes once an iteration, with the last batch.
@@ -224,18 +243,18 @@ class Trainer(SimpleTrainer):
         norm_type = self.clipping.norm_type if self.clipping else 2.0
         if is_sharded(self.model):
             norm = sharded_norm(gradients, norm_type, torch.device(self.precision.device_type))
-            if self.clipping:
-                _clip_shares(gradients, self.clipping.max_norm, norm)
         else:
             norm = nn.utils.get_total_norm(gradients, norm_type)
-            if self.clipping:
-                nn.utils.clip_grads_with_norm_(parameters, self.clipping.max_norm, norm)
+        # Clipping by a norm that is infinite would hide which gradients are to blame.
         if not math.isfinite(norm) and not self.precision.skips_overflow:
             raise FloatingPointError(
-                f"the gradients of {_bad_gradients(self.model)} are not finite at iteration "
-                f"{self.iter}, though the losses are; the weights were not updated. Clip the "
-                "gradients (train.clip_grad.enabled=True) or lower the learning rate"
+                f"{_describe_gradients(self.model)} at iteration {self.iter}, though the losses "
+                f"are; the weights were not updated. {_WAYS_OUT}"
             )
+        if self.clipping and is_sharded(self.model):
+            _clip_shares(gradients, self.clipping.max_norm, norm)
+        elif self.clipping:
+            nn.utils.clip_grads_with_norm_(parameters, self.clipping.max_norm, norm)
         return float(norm)
 
 
@@ -252,18 +271,29 @@ def _check_finite(losses: dict[str, Tensor], iteration: int, batch: list[dict[st
         return
     named = dict(zip(losses, values.tolist(), strict=True))
     bad = {name: value for name, value in named.items() if not math.isfinite(value)}
-    files = [str(sample.get("file_name", "?")) for sample in batch if isinstance(sample, dict)]
     raise FloatingPointError(
         f"loss term(s) {bad} are not finite at iteration {iteration} (all terms: {named}; images: "
-        f"{files}); the weights were not updated. A lower learning rate, a longer warm-up, "
-        "train.clip_grad.enabled=True or train.amp.dtype=bf16 usually helps"
+        f"{_file_names(batch)}); the weights were not updated. {_WAYS_OUT}"
     )
 
 
-def _bad_gradients(model: nn.Module) -> str:
-    bad = [
-        name
+def _file_names(batch: list[dict[str, Any]]) -> list[str]:
+    return [str(sample.get("file_name", "?")) for sample in batch if isinstance(sample, dict)]
+
+
+def _describe_gradients(model: nn.Module) -> str:
+    """Says whose gradients are not finite, or at least whose are the largest."""
+    # Small weights that are sharded leave some processes nothing, which has no maximum.
+    largest = {
+        name: float(local_part(parameter.grad).abs().max())
         for name, parameter in model.named_parameters()
-        if parameter.grad is not None and not bool(torch.isfinite(local_part(parameter.grad)).all())
-    ]
-    return f"{', '.join(bad[:3])} and {len(bad) - 3} more" if len(bad) > 3 else ", ".join(bad)
+        if parameter.grad is not None and local_part(parameter.grad).numel()
+    }
+    bad = [name for name, value in largest.items() if not math.isfinite(value)]
+    if bad:
+        rest = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+        return f"the gradients of {', '.join(bad[:3])}{rest} are not finite"
+    # Large values overflow in the sum, and other processes hold other shares.
+    name = max(largest, key=largest.__getitem__, default="none")
+    value = largest.get(name, 0.0)
+    return f"the norm of all gradients is not finite (the largest seen is {value:.3g}, of {name})"

@@ -19,6 +19,7 @@ from detectron2.evaluation.coco_evaluation import COCOevalMaxDets
 
 from piip_d2 import _optional
 from piip_d2._atomic_file import write_text_atomically
+from piip_d2.evaluation.results import MOST_CLASSES_SHOWN, without_nan
 from piip_d2.evaluation.tables import per_class_table
 
 logger = logging.getLogger(__name__)
@@ -28,8 +29,6 @@ Entry = dict[str, Any]
 IMPLEMENTATIONS = ("auto", "faster", "pycocotools")
 _FASTER = "faster_coco_eval"
 _TASKS = ("bbox", "segm")
-# A table of more rows is no help in a log.
-_MOST_CLASSES_LOGGED = 100
 _IOU_50 = 0
 
 
@@ -125,7 +124,7 @@ class PIIPCOCOEvaluator(COCOEvaluator):
         seconds = time.perf_counter() - start
         logger.info("Counted by %s in %.1f seconds.", self.implementation, seconds)
         if self._output_dir:
-            text = json.dumps(_without_nan(classes), indent=1)
+            text = json.dumps(without_nan(classes), indent=1)
             write_text_atomically(Path(self._output_dir) / "per_class.json", text + "\n")
 
     def _measure(
@@ -142,10 +141,11 @@ class PIIPCOCOEvaluator(COCOEvaluator):
             for name, value in zip(self._metric_names(), self._numbers(evaluation), strict=True)
         }
         classes = self._classes(evaluation)
-        if len(classes) > _MOST_CLASSES_LOGGED:
+        if len(classes) > MOST_CLASSES_SHOWN:
             logger.info("%s: AP and AR of %d classes: per_class.json.", task, len(classes))
         elif len(classes) > 1:
             logger.info("%s, class by class:\n%s", task, per_class_table(classes))
+        if len(classes) > 1:
             for metric in ("AP", "AR"):
                 numbers |= {f"{metric}-{row['name']}": row[metric] for row in classes}
         return numbers, classes
@@ -235,13 +235,3 @@ def _mean(values: Any) -> float:
 
 def _percent(fraction: float) -> float:
     return 100 * fraction if fraction >= 0 else math.nan
-
-
-def _without_nan(classes: dict[str, list[Entry]]) -> dict[str, list[Entry]]:
-    """Replaces NaN, which JSON does not know, by None."""
-    return {
-        task: [
-            {key: None if value != value else value for key, value in row.items()} for row in rows
-        ]
-        for task, rows in classes.items()
-    }

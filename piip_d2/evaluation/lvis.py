@@ -119,6 +119,14 @@ def _check_format(dataset: Mapping[str, Any], name: str) -> None:
                 f"{len(dataset[part])} in {name} lack it; data in COCO's format are evaluated by "
                 "piip_d2.evaluation.PIIPCOCOEvaluator"
             )
+    annotations = dataset.get("annotations", [])
+    lacking = sum(not isinstance(entry.get("area"), int | float) for entry in annotations)
+    if lacking:
+        raise ValueError(
+            "the evaluation of LVIS needs 'area', a number of pixels, in each of the annotations, "
+            f"but {lacking} of {len(annotations)} in {name} lack it. A JSON that data.val or "
+            "piip_d2.data.register_coco_json names gets what it lacks"
+        )
 
 
 def _area(entry: Entry) -> float:

@@ -18,7 +18,7 @@ from piip_d2.export.refusals import (
 )
 from piip_d2.modeling.backbone import PIIPNetwork
 
-# Sides of the images that a program with dynamic sizes is for, in units of the padding.
+# The longest side in pixels of the images that a program with dynamic sizes is for.
 _MAX_SIDE = 8192
 
 

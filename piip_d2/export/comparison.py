@@ -17,6 +17,9 @@ from piip_d2.export.files import Exported
 
 Program = Callable[..., Sequence[Tensor]]
 
+# Of the largest value; rounding alone, in another order of sums, stays well below.
+_TOLERANCE = 2e-5
+
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
@@ -24,18 +27,25 @@ class Difference:
 
     Args:
         name: Of the result.
-        sizes: Height and width of the image.
-        largest: Largest absolute difference.
+        size: Height and width of the image.
+        largest: Largest absolute difference; NaN if one of the results has a NaN.
         scale: Largest absolute value of the model's result.
+        is_exact: Whether the result is of integers, which have to be the same.
     """
 
     name: str
-    sizes: tuple[int, int]
+    size: tuple[int, int]
     largest: float
     scale: float
+    is_exact: bool = False
+
+    @property
+    def is_close(self) -> bool:
+        """Whether the file computes what the model computes."""
+        return self.largest <= (0.0 if self.is_exact else _TOLERANCE * self.scale)
 
     def __str__(self) -> str:
-        height, width = self.sizes
+        height, width = self.size
         return (
             f"{height} x {width}: {self.name} differs by at most {self.largest:.1e} "
             f"(values up to {self.scale:.4g})"
@@ -99,9 +109,7 @@ def compare(exported: Exported) -> list[Difference]:
             strict=True,
         )
         for name, result, expected in pairs:
-            expected = expected.cpu().double()
-            largest = (result.cpu().double() - expected).abs().max().item()
-            differences.append(Difference(name, size, largest, expected.abs().max().item()))
+            differences.append(_difference(name, size, result, expected))
     return differences
 
 
@@ -128,6 +136,13 @@ def measure_seconds(exported: Exported, repeats: int) -> tuple[float, float]:
             if repeat > 0:
                 taken.append(time.perf_counter() - start)
     return statistics.median(seconds[0]), statistics.median(seconds[1])
+
+
+def _difference(name: str, size: tuple[int, int], result: Tensor, expected: Tensor) -> Difference:
+    is_exact = not expected.is_floating_point()
+    expected = expected.cpu().double()
+    largest = (result.cpu().double() - expected).abs().max().item()
+    return Difference(name, size, largest, expected.abs().max().item(), is_exact)
 
 
 def _as_list(results: Any) -> list[Tensor]:

@@ -14,10 +14,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from piip_d2._optional import require
-from piip_d2.export.refusals import FORMATS
 from piip_d2.ops.grid_sample_form import lowered_to_grid_sample
-
-__all__ = ["FORMATS", "METADATA_FILE", "Exported", "trace", "write"]
 
 # Name of the extra file with the metadata within a .pt2.
 METADATA_FILE = "piip_d2.json"

@@ -11,29 +11,23 @@ from piip_d2.modeling.backbone import PIIPNetwork
 
 # What PyTorch's exporter writes at least; GridSample and LayerNormalization came earlier.
 MIN_OPSET = 18
-FORMATS = ("onnx", "pt2")
 
 
-def check_path(path: Path) -> str:
+def check_path(path: Path) -> None:
     """Checks where a program is to be written.
 
     Args:
         path: The file.
 
-    Returns:
-        Its format, one of ``FORMATS``, as the name ends.
-
     Raises:
-        ValueError: If the name ends otherwise, or its folder is not there.
+        ValueError: If the name ends otherwise than in .onnx or .pt2, or its folder is not there.
     """
-    suffix = path.suffix.removeprefix(".")
-    if suffix not in FORMATS:
+    if path.suffix not in (".onnx", ".pt2"):
         raise ValueError(
             f"the name of an exported file must end in .onnx or .pt2 (torch.export), got {path}"
         )
     if path.is_dir() or not path.parent.is_dir():
         raise ValueError(f"{path} must be a file in a folder that there is; make the folder first")
-    return suffix
 
 
 def check_opset(opset: int) -> None:

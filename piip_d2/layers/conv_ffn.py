@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from piip_d2.layers.linear import Linear
+from piip_d2.layers.linear import Linear, call_linear
 from piip_d2.ops import gelu_linear
 
 
@@ -39,6 +39,10 @@ class ConvFFN(nn.Module):
         Returns:
             The new map.
         """
-        x = self.fc1(x, norm=norm)
+        x = call_linear(self.fc1, x, norm=norm)
         x = self.dwconv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return gelu_linear(x, self.fc2.weight, self.fc2.bias, scale=scale)
+        if type(self.fc2) is not Linear or type(self.act) is not nn.GELU:
+            return call_linear(self.fc2, self.act(x), scale=scale)
+        return gelu_linear(
+            x, self.fc2.weight, self.fc2.bias, approximate=self.act.approximate, scale=scale
+        )

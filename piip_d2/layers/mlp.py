@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from piip_d2.layers.linear import Linear
+from piip_d2.layers.linear import Linear, call_linear
 from piip_d2.ops import mlp
 
 
@@ -36,8 +36,9 @@ class Mlp(nn.Module):
         Returns:
             The output.
         """
-        if not isinstance(self.act, nn.GELU):
-            return self.fc2(self.act(self.fc1(x, norm=norm)), scale=scale)
+        is_known = type(self.fc1) is Linear and type(self.fc2) is Linear
+        if not is_known or type(self.act) is not nn.GELU:
+            return call_linear(self.fc2, self.act(call_linear(self.fc1, x, norm=norm)), scale=scale)
         return mlp(
             x,
             (self.fc1.weight, self.fc1.bias),

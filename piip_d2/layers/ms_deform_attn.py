@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from piip_d2.layers.linear import Linear
+from piip_d2.layers.linear import Linear, call_linear
 from piip_d2.ops import ms_deform_attn_fused, norm_linears
 
 
@@ -110,7 +110,7 @@ class MSDeformAttn(nn.Module):
             TypeError: If ``padding_mask`` is not bool.
         """
         self._check(query, feature, padding_mask)
-        value = self.value_proj(feature, norm=feature_norm)
+        value = call_linear(self.value_proj, feature, norm=feature_norm)
         if padding_mask is not None:
             value = value.masked_fill(padding_mask[..., None], 0.0)
         samples = (self.num_heads, self.num_levels, self.num_points)
@@ -125,11 +125,12 @@ class MSDeformAttn(nn.Module):
             reference_points=reference_points,
             query_grid=query_grid,
         )
-        return self.output_proj(output, scale=scale)
+        return call_linear(self.output_proj, output, scale=scale)
 
     def _project_query(self, query: Tensor, norm: nn.Module | None) -> Sequence[Tensor]:
         layers = (self.sampling_offsets, self.attention_weights)
-        if norm is None:
+        if norm is None or any(type(layer) is not Linear for layer in layers):
+            query = query if norm is None else norm(query)
             return [layer(query) for layer in layers]
         return norm_linears(
             query, norm, [layer.weight for layer in layers], [layer.bias for layer in layers]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from piip_d2.layers.linear import Linear, call_linear
 from piip_d2.layers.window_attention import WindowAttention
 from piip_d2.ops import linear, norm_linear
 
@@ -62,8 +63,10 @@ class RelativePositionAttention(WindowAttention):
 
     def _project(self, x: Tensor, norm: nn.Module | None) -> Tensor:
         if self.q_bias is None or self.v_bias is None:
-            return self.qkv(x, norm=norm)
+            return call_linear(self.qkv, x, norm=norm)
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+        if type(self.qkv) is not Linear:
+            return call_linear(self.qkv, x, norm=norm) + bias
         if norm is not None:
             return norm_linear(x, norm, self.qkv.weight, bias)
         return linear(x, self.qkv.weight, bias)

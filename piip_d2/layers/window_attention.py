@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from piip_d2.layers.linear import Linear
+from piip_d2.layers.linear import Linear, call_linear
 from piip_d2.ops import attention, saves_memory
 
 WINDOW_PADDINGS = ("before_qkv", "after_qkv")
@@ -84,11 +84,12 @@ class WindowAttention(nn.Module):
         height, width = x.shape[1:3]
         size = self.window_size
         if size is None:
-            return self.proj(self._attend(self._project(x, norm)), scale=scale)
+            return call_linear(self.proj, self._attend(self._project(x, norm)), scale=scale)
         if saves_memory(x) and height % size == 0 and width % size == 0:
             windows = self._attend(_split_windows(self._project(x, norm), size))
             # Projected before they are joined, windows are kept once for both.
-            return _join_windows(self.proj(windows, scale=scale), size, height, width)
+            windows = call_linear(self.proj, windows, scale=scale)
+            return _join_windows(windows, size, height, width)
         if self.window_padding == "before_qkv":
             x = x if norm is None else norm(x)
             qkv = self._project(_fill_up(x, size), None)
@@ -97,11 +98,11 @@ class WindowAttention(nn.Module):
         filled_height, filled_width = qkv.shape[1:3]
         windows = self._attend(_split_windows(qkv, size))
         x = _join_windows(windows, size, filled_height, filled_width)
-        return self.proj(x[:, :height, :width], scale=scale)
+        return call_linear(self.proj, x[:, :height, :width], scale=scale)
 
     def _project(self, x: Tensor, norm: nn.Module | None) -> Tensor:
         """Query, key and value (..., 3C) of cells (..., C), which are to pass the norm."""
-        qkv = self.qkv(x, norm=norm)
+        qkv = call_linear(self.qkv, x, norm=norm)
         if self.q_norm is None or self.k_norm is None:
             return qkv
         query, key, value = qkv.chunk(3, dim=-1)

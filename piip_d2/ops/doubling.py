@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -72,27 +72,35 @@ class _Doubling(torch.autograd.Function):
             ]
             found = iter(torch.autograd.grad(output, wanted, grad_output, create_graph=True))
             return tuple(next(found) if need else None for need in ctx.needs_input_grad)
-        return _gradients(x, weight, grad_output)
+        return _gradients(x, weight, grad_output, ctx.needs_input_grad)
 
 
-def _gradients(x: Tensor, weight: Tensor, grad_output: Tensor) -> tuple[Tensor, ...]:
+def _gradients(
+    x: Tensor, weight: Tensor, grad_output: Tensor, needs: Sequence[bool]
+) -> tuple[Tensor | None, ...]:
+    """Gradients of x, weight and bias, those that are needed."""
+    need_x, need_weight, need_bias = needs
     x = x.permute(0, 2, 3, 1)
     grad_output = grad_output.permute(0, 2, 3, 1).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))
     kernels = _kernels(weight)
-    by_x = x.new_empty(x.shape)
-    by_kernels = [torch.zeros_like(kernel) for kernel in kernels]
-    by_bias = x.new_zeros(weight.shape[1])
+    by_x = x.new_empty(x.shape) if need_x else None
+    by_kernels = [torch.zeros_like(kernel) for kernel in kernels] if need_weight else []
+    by_bias = x.new_zeros(weight.shape[1]) if need_bias else None
     for chunk in _chunks(grad_output):
-        cells = x[:, chunk].reshape(-1, x.shape[-1])
-        for row, (kernel, by_kernel) in enumerate(zip(kernels, by_kernels, strict=True)):
+        for row, kernel in enumerate(kernels):
             grad = grad_output[:, chunk, row].flatten(3, 4)
-            by_cells = linear(grad, kernel.t())
-            by_x[:, chunk] = by_cells if row == 0 else by_cells + by_x[:, chunk]
+            if by_x is not None:
+                by_cells = linear(grad, kernel.t())
+                by_x[:, chunk] = by_cells if row == 0 else by_cells + by_x[:, chunk]
             rows = grad.reshape(-1, kernel.shape[0])
-            by_kernel.addmm_(rows.t(), cells)
-            by_bias += rows.sum(0).unflatten(0, (2, -1)).sum(0)
-    joined = torch.stack(by_kernels).unflatten(1, (2, -1))
-    return by_x.permute(0, 3, 1, 2), joined.permute(3, 2, 0, 1), by_bias
+            if need_weight:
+                by_kernels[row].addmm_(rows.t(), x[:, chunk].reshape(-1, x.shape[-1]))
+            if by_bias is not None:
+                by_bias += rows.sum(0).unflatten(0, (2, -1)).sum(0)
+    by_weight = None
+    if need_weight:
+        by_weight = torch.stack(by_kernels).unflatten(1, (2, -1)).permute(3, 2, 0, 1)
+    return None if by_x is None else by_x.permute(0, 3, 1, 2), by_weight, by_bias
 
 
 def _kernels(weight: Tensor) -> list[Tensor]:

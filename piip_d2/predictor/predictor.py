@@ -18,9 +18,9 @@ from detectron2.structures import Instances
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import Tensor, nn
 
-from piip_d2._optional import available, require
 from piip_d2.analysis.padding import padded_size
 from piip_d2.data.image_reading import UnusableImageError
+from piip_d2.data.overrides import apply_data_section
 from piip_d2.engine.checkpointer import AtomicCheckpointer
 from piip_d2.engine.config import load_config
 from piip_d2.engine.environment import resolve_device
@@ -50,15 +50,18 @@ class Predictor:
             about half of the memory and time on GPUs; "fp32" or None for float32 throughout.
             Weights and answers are float32 anyway.
         batch_size: How many images :meth:`predict_batch` lets the model see at once at most.
-        overrides: Changes to the config, such as ``"model.roi_heads.num_classes=3"``.
+        overrides: Changes to the config, such as ``"model.roi_heads.num_classes=3"``. The data
+            that ``data.train`` and ``data.val`` name are read, and set the classes, when they are
+            given here or written in a config that is a Python file. The ``config.yaml`` of a run
+            has its classes, and works without the data.
         score_threshold: Lowest score of interest. Where the model itself keeps only higher ones
             (``test_score_thresh``), it is told to keep these too, as far as its number of
             detections per image allows. None leaves the model as it is.
 
     Raises:
-        FileNotFoundError: If there is no such config.
+        FileNotFoundError: If there is no such config, or no such data.
         ValueError: If the checkpoint cannot be read or is of another model, if the config has
-            no test data, or if device, dtype or batch size are not there.
+            no test data or its own data are wrong, or if device, dtype or batch size are not there.
 
     Attributes:
         cfg: The config with the overrides.
@@ -89,7 +92,9 @@ class Predictor:
         if isinstance(config, DictConfig):
             self.cfg = apply_overrides(copy.deepcopy(config), overrides)
         else:
-            self.cfg = load_config(_find_config(str(config)), overrides)
+            self.cfg = load_config(str(config), overrides)
+        if _names_data(config, self.cfg, overrides):
+            apply_data_section(self.cfg)
         self.device = choose_device(str(device))
         self._precision = Precision(dtype or "fp32", self.device)
         mapper = OmegaConf.select(self.cfg, "dataloader.test.mapper")
@@ -250,15 +255,14 @@ def choose_device(name: str, setting: str = "device") -> torch.device:
     return torch.device(resolve_device(name, setting))
 
 
-def _find_config(path_or_name: str) -> str:
-    """Finds the file of a published configuration, unless there is one of this path."""
-    if "://" in path_or_name or Path(path_or_name).is_file() or not path_or_name:
-        return path_or_name
-    # A source tree that is only on the path has no configurations by name.
-    if not available("piip_d2.configs"):
-        return path_or_name
-    found: str = require("piip_d2.configs", "names").find_config_file(path_or_name)
-    return found
+def _names_data(config: str | Path | DictConfig, cfg: DictConfig, overrides: Sequence[str]) -> bool:
+    """Tells whether the section ``data`` is still to be put into the config."""
+    if any(text.lstrip("+").startswith("data.") for text in overrides):
+        return True
+    # What a run saved, or a caller loaded, has its classes: the data need not be there any more.
+    if isinstance(config, DictConfig) or str(config).endswith((".yaml", ".yml")):
+        return False
+    return any(OmegaConf.select(cfg, f"data.{split}") for split in ("train", "val"))
 
 
 def _checked_batch_size(batch_size: int) -> int:

@@ -17,6 +17,7 @@ from piip_d2.data.image_reading import UnusableImageError, read_image
 from piip_d2.data.mask_outlines import encode_rle
 
 from .drawing import class_name, draw_ground_truth
+from .run_summary import choose_evenly
 from .sheet_layout import Sheet, class_legend, panel_height, shorten
 
 logger = logging.getLogger(__name__)
@@ -45,13 +46,17 @@ def draw_dataset_sheet(splits: Mapping[str, CheckedSplit], *, num_images: int = 
     """
     if num_images < 1:
         raise ValueError(f"num_images must be at least 1, got {num_images}")
-    pictures = [
-        picture
-        for name, split in splits.items()
-        for picture in _pictures(name, split.records, num_images)
-    ]
+    pictures: list[Picture] = []
+    num_resized = 0
+    for name, split in splits.items():
+        found, others = _pictures(name, split.records, num_images)
+        pictures += found
+        num_resized += others
     if not pictures:
-        raise ValueError("a contact sheet needs at least one image that can be read, found none")
+        raise ValueError(
+            "a contact sheet needs at least one image that can be read, found none but "
+            f"{num_resized} of another size than the JSON says"
+        )
     first = next(iter(splits.values())).summary
     num_columns = min(_NUM_COLUMNS, len(pictures))
     rows = [pictures[start : start + num_columns] for start in range(0, len(pictures), num_columns)]
@@ -67,7 +72,7 @@ def draw_dataset_sheet(splits: Mapping[str, CheckedSplit], *, num_images: int = 
     ]
     sheet = Sheet(
         "Annotations as training sees them: boxes, masks and classes",
-        f"{counts} · {len(pictures)} images, evenly spaced",
+        f"{counts} · {len(pictures)} images, evenly spaced{_left_out(num_resized)}",
         row_heights=[max(panel_height(image, _PANEL) for _, image, _ in row) for row in rows],
         num_columns=num_columns,
         panel=_PANEL,
@@ -87,11 +92,13 @@ def draw_dataset_sheet(splits: Mapping[str, CheckedSplit], *, num_images: int = 
     return sheet.figure
 
 
-def _pictures(split: str, records: Sequence[dict[str, Any]], num_images: int) -> list[Picture]:
-    count = min(num_images, len(records))
-    chosen = [records[index * len(records) // count] for index in range(count)]
+def _pictures(
+    split: str, records: Sequence[dict[str, Any]], num_images: int
+) -> tuple[list[Picture], int]:
+    """Returns pictures of a split, and how many are left out for their size."""
     pictures = []
-    for record in chosen:
+    num_resized = 0
+    for record in choose_evenly(records, num_images):
         file = record["file_name"]
         try:
             image = read_image(file)
@@ -100,9 +107,14 @@ def _pictures(split: str, records: Sequence[dict[str, Any]], num_images: int) ->
             continue
         # The annotations are for an image of another size: they would be drawn anywhere.
         if image.shape[:2] != (record["height"], record["width"]):
+            num_resized += 1
             continue
         pictures.append((f"{split}: {Path(file).name}", image, record.get("annotations", [])))
-    return pictures
+    return pictures, num_resized
+
+
+def _left_out(num_resized: int) -> str:
+    return f"; {num_resized} of another size than the JSON says left out" if num_resized else ""
 
 
 def _with_masks(entries: list[dict[str, Any]], size: tuple[int, int]) -> list[dict[str, Any]]:

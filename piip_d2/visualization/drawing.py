@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import colorsys
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from detectron2.data.detection_utils import (
@@ -15,47 +13,15 @@ from detectron2.data.detection_utils import (
 )
 from detectron2.data.transforms import TransformList
 from detectron2.structures import Instances
-from matplotlib.patheffects import withStroke
 
 from piip_d2 import _optional
 
-if TYPE_CHECKING:
-    # It imports OpenCV, which is optional.
-    from detectron2.utils.visualizer import Visualizer
+from .outline import Outline
 
 # Bright colours that stay apart on foliage, on skin and on grey; the first four also for people
 # with a red-green weakness. Later classes take hues a golden section apart.
 _PALETTE = ("#ffb000", "#00d5ff", "#ff4fa3", "#f4ff61", "#b48cff", "#7dff5a", "#ff6b3d", "#5a8bff")
 _GOLDEN_SECTION = 0.618034
-
-# Matplotlib refuses pictures beyond 65535 px a side and takes 16 bytes a pixel below it.
-_LONGEST_DRAWN_SIDE = 4096
-
-# In points.
-_SMALLEST_FONT = 8.0
-_THINNEST_WITH_HALO = 1.8
-
-# Left, top, right and bottom of a label, in pixels of the image.
-_Place = tuple[float, float, float, float]
-
-
-@dataclass(frozen=True)
-class Outline:
-    """An object as it is drawn.
-
-    Args:
-        box: Left, top, right and bottom in pixels of the image.
-        color: RGB in [0, 1].
-        label: What is written beside it; "" for nothing.
-        mask: Of shape ``(H, W)``, true on the object; None to draw its box alone.
-        dashed: Whether the box is dashed.
-    """
-
-    box: np.ndarray
-    color: tuple[float, float, float]
-    label: str = ""
-    mask: np.ndarray | None = None
-    dashed: bool = False
 
 
 def class_color(index: int) -> tuple[float, float, float]:
@@ -174,30 +140,11 @@ def draw_outlines(
     Returns:
         The drawing, as from `draw_predictions`.
     """
-    _optional.require("cv2", "drawing boxes and masks with Detectron2's Visualizer")
-    # Here, since this module imports OpenCV, which is optional; curves need none.
-    from detectron2.utils.visualizer import Visualizer
-
-    scale = min(scale, _LONGEST_DRAWN_SIDE / max(image.shape[:2]))
-    # Lines of boxes scale with the font; at full size they would hide small objects.
-    visualizer = Visualizer(image, scale=scale, font_size_scale=0.8)
-    for outline in outlines:
-        if outline.mask is not None:
-            _draw_mask(visualizer, outline.mask, outline.color)
-    for outline in outlines:
-        style = "--" if outline.dashed else "-"
-        visualizer.draw_box(outline.box, alpha=0.9, edge_color=outline.color, line_style=style)
-        if with_halo:
-            drawn = visualizer.output.ax.patches[-1]
-            drawn.set_linewidth(max(drawn.get_linewidth(), _THINNEST_WITH_HALO))
-            halo = withStroke(linewidth=drawn.get_linewidth() + 1.5, foreground="black")
-            drawn.set_path_effects([halo])
-    # Names of big objects go first, so that those of small ones lie on top.
-    taken: list[_Place] = []
-    for outline in sorted(outlines, key=_area, reverse=True):
-        if outline.label:
-            _draw_label(visualizer, outline, taken)
-    return visualizer.output.get_image()
+    purpose = "drawing boxes and masks with Detectron2's Visualizer"
+    _optional.require("cv2", purpose)
+    canvas = _optional.require("piip_d2.visualization.canvas", purpose)
+    drawing: np.ndarray = canvas.draw_on_canvas(image, outlines, scale=scale, with_halo=with_halo)
+    return drawing
 
 
 def _by_class(
@@ -208,64 +155,3 @@ def _by_class(
         Outline(box, class_color(index), label, None if masks is None else masks[number])
         for number, (box, index, label) in enumerate(zip(boxes, classes, labels, strict=True))
     ]
-
-
-def _area(outline: Outline) -> float:
-    left, top, right, bottom = outline.box
-    return float((right - left) * (bottom - top))
-
-
-def _draw_mask(visualizer: Visualizer, mask: np.ndarray, color: tuple[float, float, float]) -> None:
-    # Here for the same reason as in `_draw`.
-    from detectron2.utils.visualizer import GenericMask
-
-    # overlay_instances would fill the hole of a ring; draw_binary_mask leaves it open.
-    visualizer.draw_binary_mask(mask, color, alpha=0.4, area_threshold=0)
-    for outline in GenericMask(mask, *mask.shape).polygons:
-        visualizer.draw_polygon(outline.reshape(-1, 2), color, alpha=0.0)
-
-
-def _draw_label(visualizer: Visualizer, outline: Outline, taken: list[_Place]) -> None:
-    """Writes the label of an object where it hides none of those written before."""
-    height, width, scale = (
-        visualizer.output.height,
-        visualizer.output.width,
-        visualizer.output.scale,
-    )
-    # In points of the drawing: readable on thumbnails, growing slowly on big pictures.
-    font_size = max(_SMALLEST_FONT, scale * math.sqrt(height * width) / 130)
-    # At 100 dots an inch a point is 1.39 pixels; a line is about 1.3 times as high as the font
-    # size, background included, and a letter 0.65 times as wide.
-    line_height = 1.39 * 1.3 * font_size / scale
-    line_width = 1.39 * 0.65 * font_size / scale * len(outline.label)
-    left, top, right, bottom = outline.box
-    # Above the box first, since it would hide a small object.
-    wanted = [
-        (left, top - line_height),
-        (right - line_width, top - line_height),
-        (left, bottom),
-        (right - line_width, bottom),
-        (left, top),
-        (left, bottom - line_height),
-    ]
-    places = []
-    for x, y in wanted:
-        inner_x = max(min(x, width - line_width), 1)
-        inner_y = max(min(y, height - line_height), 1)
-        places.append((inner_x, inner_y, inner_x + line_width, inner_y + line_height))
-    # Of places that are equally free the first is taken.
-    place = min(places, key=lambda place: sum(_shared_area(place, other) for other in taken))
-    taken.append(place)
-    visualizer.draw_text(
-        outline.label,
-        place[:2],
-        color=outline.color,
-        horizontal_alignment="left",
-        font_size=font_size / scale,
-    )
-
-
-def _shared_area(first: _Place, second: _Place) -> float:
-    width = min(first[2], second[2]) - max(first[0], second[0])
-    height = min(first[3], second[3]) - max(first[1], second[1])
-    return max(width, 0.0) * max(height, 0.0)

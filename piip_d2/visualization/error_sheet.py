@@ -10,9 +10,10 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from .drawing import Outline, class_name, draw_outlines, ground_truth_instances
+from .drawing import class_name, draw_outlines, ground_truth_instances
 from .errors import ErrorExample, ErrorReport
 from .figures import Picture, as_picture
+from .outline import Outline
 from .sheet_layout import Sheet, panel_height, shorten
 
 __all__ = ["draw_error_sheet", "error_pictures"]

@@ -17,8 +17,8 @@ from piip_d2.data.registration import get_dataset_dicts
 from piip_d2.predictor import Predictor
 
 from .drawing import class_name
-from .image_losses import image_losses, training_mapper
-from .matching import Matches, match_objects
+from .image_losses import image_losses, predicts_masks, training_mapper
+from .matching import NO_MASKS_OF_OBJECTS, NO_PREDICTED_MASKS, Matches, match_objects
 from .run_summary import choose_evenly
 
 __all__ = ["ErrorExample", "ErrorReport", "find_errors"]
@@ -113,7 +113,8 @@ def find_errors(
         dataset: Name of the data set; "" takes the test data of the predictor's config.
         num_images: How many images to predict and to match.
         max_images: Of how many images, evenly spaced over the data set, the loss is computed.
-        threshold: Lowest score of a prediction that counts.
+        threshold: Lowest score of a prediction that counts; the predictor's ``score_threshold``
+            should not be higher, as the detector gives nothing below its own.
         iou: Least overlap of a prediction with the object that it finds.
         masks: Whether masks overlap instead of boxes.
 
@@ -121,8 +122,8 @@ def find_errors(
         The images with the highest losses, and all losses.
 
     Raises:
-        ValueError: If there is no data set, if fewer than one image is asked for, or if none can
-            be used.
+        ValueError: If there is no data set, if fewer than one image is asked for, if none can be
+            used, or if masks are wanted and there are none.
     """
     if min(num_images, max_images) < 1:
         raise ValueError(
@@ -131,15 +132,12 @@ def find_errors(
     dataset = dataset or _test_data(predictor)
     records = get_dataset_dicts(dataset, filter_empty=False)
     chosen = choose_evenly(records, max_images)
+    if masks:
+        _check_masks(predictor, chosen)
     _logger.info("Computing the loss of %d of %d images of %s", len(chosen), len(records), dataset)
-    found = image_losses(predictor.model, chosen, training_mapper(predictor.cfg, predictor.model))
-    scored = [
-        (record, losses) for record, losses in zip(chosen, found, strict=True) if losses is not None
-    ]
+    scored = _sort_by_loss(predictor, chosen)
     if not scored:
         raise ValueError(f"none of {len(chosen)} images of {dataset} can be used")
-    # Of equal losses the first image stays first.
-    scored.sort(key=lambda entry: -sum(entry[1].values()))
     examples = [
         _look_at(predictor, *each, threshold=threshold, iou=iou, masks=masks)
         for each in scored[:num_images]
@@ -154,6 +152,31 @@ def find_errors(
         iou,
         masks,
     )
+
+
+def _sort_by_loss(
+    predictor: Predictor, records: Sequence[dict[str, Any]]
+) -> list[tuple[dict[str, Any], dict[str, float]]]:
+    """Images that can be used with their losses, highest first."""
+    found = image_losses(predictor.model, records, training_mapper(predictor.cfg, predictor.model))
+    scored = [
+        (record, losses)
+        for record, losses in zip(records, found, strict=True)
+        if losses is not None
+    ]
+    # Of equal losses the first image stays first.
+    return sorted(scored, key=lambda entry: -sum(entry[1].values()))
+
+
+def _check_masks(predictor: Predictor, records: Sequence[dict[str, Any]]) -> None:
+    """Refuses what `match_objects` would refuse after all losses were computed."""
+    if not predicts_masks(predictor.model):
+        raise ValueError(NO_PREDICTED_MASKS)
+    for record in records:
+        if not all(entry.get("segmentation") for entry in record.get("annotations", [])):
+            raise ValueError(
+                f"{NO_MASKS_OF_OBJECTS}, and one of {record['file_name']} has none; match boxes"
+            )
 
 
 def _look_at(

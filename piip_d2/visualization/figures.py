@@ -5,18 +5,28 @@ from __future__ import annotations
 import io
 import textwrap
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-__all__ = ["PALETTE", "Picture", "as_picture", "new_figure", "write_caption"]
+__all__ = [
+    "CAPTION_STYLE",
+    "PALETTE",
+    "Picture",
+    "as_picture",
+    "caption_lines",
+    "new_figure",
+    "write_caption",
+]
 
 # Colours of M. Okabe and K. Ito, which people with any kind of colour vision can tell apart; grey
 # instead of their yellow, which is hard to see on white.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f")
 
-_CAPTION_SIZE = 8.5  # points
+# Of the text below the axes; the size is in points.
+CAPTION_STYLE: dict[str, Any] = {"fontsize": 8.5, "color": "#404040"}
 _DPI = 110
 
 
@@ -59,10 +69,22 @@ def write_caption(figure: Figure, text: str) -> None:
         text: What a reader has to know; an empty one leaves the figure as it is.
     """
     if text:
-        # A letter is about 0.55 times as wide as its font is high; an inch has 72 points.
-        letters = int(figure.get_figwidth() * 72 / (0.55 * _CAPTION_SIZE))
-        lines = [textwrap.fill(line, letters) for line in text.splitlines()]
-        figure.supxlabel("\n".join(lines), fontsize=_CAPTION_SIZE, color="#404040")
+        figure.supxlabel("\n".join(caption_lines(text, figure.get_figwidth())), **CAPTION_STYLE)
+
+
+def caption_lines(text: str, width: float) -> list[str]:
+    """Breaks a caption into lines.
+
+    Args:
+        text: The caption; its own lines stay apart.
+        width: What a line may take, in inches.
+
+    Returns:
+        The lines, for `CAPTION_STYLE`.
+    """
+    # A letter is about 0.55 times as wide as its font is high; an inch has 72 points.
+    letters = int(width * 72 / (0.55 * CAPTION_STYLE["fontsize"]))
+    return [part for line in text.splitlines() for part in textwrap.wrap(line, letters)]
 
 
 def as_picture(figure: Figure, title: str, caption: str) -> Picture:

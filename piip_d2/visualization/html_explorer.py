@@ -13,8 +13,8 @@ EXPLORER_HTML = """<div class="explorer">
 <div id="readName"></div></div>
 </div>
 <p><span id="heads"></span><br>Click into the left image, or move with the arrow keys. The area of
-a circle is the weight of the point among those of its head; hollow circles lie outside the map and
-read zeros. The red frame is the cell that looks; padding is shaded.</p>
+a circle is the weight of the point among those of its head; hollow circles lie half a cell or
+more outside the map and read zeros. The red frame is the cell that looks; padding is shaded.</p>
 </div>
 """
 
@@ -125,7 +125,10 @@ EXPLORER_SCRIPT = """
     for (const { head, weight, x, y } of samples) {
       const limit = (share) => Math.min(Math.max(share, -MARGIN), 1 + MARGIN);
       if (limit(x) !== x || limit(y) !== y) beyond += 1;
-      const outside = x < 0 || x > 1 || y < 0 || y > 1;
+      // Bilinear sampling still reads some of the map up to half a cell outside of it.
+      const readsZero = (share, cells) => share <= -0.5 / cells || share >= 1 + 0.5 / cells;
+      const outside =
+        readsZero(x, look.attendedGrid[1]) || readsZero(y, look.attendedGrid[0]);
       pen.beginPath();
       pen.arc(...map(limit(x), limit(y)), Math.max(24 * Math.sqrt(weight), 3), 0, 2 * Math.PI);
       pen.fillStyle = data.headColors[head];

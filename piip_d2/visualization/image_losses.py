@@ -17,7 +17,7 @@ from torch import nn
 from piip_d2.data.image_reading import UnusableImageError
 from piip_d2.data.mapper import PIIPDatasetMapper
 
-__all__ = ["image_losses", "training_mapper"]
+__all__ = ["image_losses", "predicts_masks", "training_mapper"]
 
 _logger = logging.getLogger(__name__)
 
@@ -40,9 +40,14 @@ def training_mapper(cfg: DictConfig, model: nn.Module) -> PIIPDatasetMapper:
         is_train=True,
         augmentations=instantiate(test.augmentations),
         image_format=test.get("image_format", "RGB"),
-        use_instance_mask=bool(getattr(getattr(model, "roi_heads", None), "mask_on", False)),
+        use_instance_mask=predicts_masks(model),
         instance_mask_format=train.get("instance_mask_format", "polygon"),
     )
+
+
+def predicts_masks(model: nn.Module) -> bool:
+    """Tells whether a detector of Detectron2's kind has a mask head."""
+    return bool(getattr(getattr(model, "roi_heads", None), "mask_on", False))
 
 
 @torch.no_grad()

@@ -17,6 +17,13 @@ Mistake = Literal[
     "found twice", "other class", "badly placed", "other class, badly placed", "nothing there"
 ]
 
+# What is said where masks are to be matched and there are none.
+NO_PREDICTED_MASKS = (
+    "masks can be matched only where a detector predicts them, and this one gives boxes alone; "
+    "match boxes"
+)
+NO_MASKS_OF_OBJECTS = "masks can be matched only where every object has one"
+
 # Below this overlap a prediction has nothing to do with an object.
 _LEAST_OVERLAP = 0.1
 
@@ -156,10 +163,7 @@ def _predicted_shapes(predictions: Instances, masks: bool) -> Any:
     """Boxes as (N, 4) in COCO's (x, y, width, height), or masks as run lengths."""
     if masks:
         if not predictions.has("pred_masks"):
-            raise ValueError(
-                "masks can be matched only where a detector predicts them, and this one gives "
-                "boxes alone; match boxes"
-            )
+            raise ValueError(NO_PREDICTED_MASKS)
         return [
             coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
             for mask in predictions.pred_masks.numpy()
@@ -177,7 +181,7 @@ def _box(entry: dict[str, Any]) -> list[float]:
 def _run_lengths(entry: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
     outline = entry.get("segmentation")
     if not outline:
-        raise ValueError("masks can be matched only where every object has one; match boxes")
+        raise ValueError(f"{NO_MASKS_OF_OBJECTS}; match boxes")
     if isinstance(outline, list):
         return dict(coco_mask.merge(coco_mask.frPyObjects(outline, *image_size)))
     if isinstance(outline["counts"], list):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 
-__all__ = ["label_points"]
+__all__ = ["label_points", "shared_area"]
 
 _FONT_SIZE = 7.5  # points
 
@@ -58,14 +58,15 @@ def label_points(axes: Axes, places: Sequence[tuple[float, float]], labels: Sequ
         for horizontal, vertical, offset in _PLACES:
             note.set(ha=horizontal, va=vertical, position=offset)
             box = note.get_window_extent()
-            hidden = sum(_shared_area(box, other) for other in itertools.chain(taken, marks))
-            outside = box.width * box.height - _shared_area(box, frame)
+            hidden = sum(shared_area(box, other) for other in itertools.chain(taken, marks))
+            outside = box.width * box.height - shared_area(box, frame)
             costs.append(hidden + 2 * outside)
         horizontal, vertical, offset = _PLACES[costs.index(min(costs))]
         note.set(ha=horizontal, va=vertical, position=offset)
         taken.append(note.get_window_extent())
 
 
-def _shared_area(first: Bbox, second: Bbox) -> float:
+def shared_area(first: Bbox, second: Bbox) -> float:
+    """The area that two boxes have in common, in squares of their unit."""
     common = Bbox.intersection(first, second)
     return 0.0 if common is None else float(common.width * common.height)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig
 
 from piip_d2.analysis.configs import build_without_numbers, count_conventions
@@ -18,7 +16,8 @@ from piip_d2.analysis.resolutions.choices import network_resolutions
 from piip_d2.analysis.resolutions.measure import Cost, Point, in_own_process, measure_cost
 from piip_d2.analysis.resolutions.sweep import RESULT_FILE
 from piip_d2.engine import load_config
-from piip_d2.engine.environment import resolve_device
+from piip_d2.engine.config import find_config
+from piip_d2.engine.environment import device_name, resolve_device
 
 from .curves import read_metrics
 from .run_summary import find_checkpoint, known_results
@@ -125,10 +124,10 @@ def _noted_latency(results: Mapping[str, Mapping[str, Any]]) -> Latency | None:
     if not all(name in costs for name in names):
         return None
     median, low, high = (float(costs[name]) for name in names)
-    # An evaluation notes a GPU's memory if there was one, but no name of it.
-    device = "the GPU" if "max_gpu_mb" in costs else "the CPU"
-    where = f"{device} that evaluated the run"
-    return Latency(median, (low, high), "10th and 90th percentile", where)
+    # Results of earlier versions tell of a GPU by its memory alone.
+    kind = "the GPU" if "max_gpu_mb" in costs else "the CPU"
+    device = str(costs.get("device_name") or f"{kind} that evaluated the run")
+    return Latency(median, (low, high), "10th and 90th percentile", device)
 
 
 def _measure_latency(folder: Path, num_images: int, device: str) -> Latency:
@@ -146,14 +145,8 @@ def _measure_latency(folder: Path, num_images: int, device: str) -> Latency:
     )
     cost: Cost = in_own_process(measure_cost, point, num_images)
     lower, upper = (1e3 * value for value in cost.quartiles_s)
-    used = resolve_device(device)
-    return Latency(1e3 * cost.median_s, (lower, upper), "quartiles", _device_name(used))
-
-
-def _device_name(device: str) -> str:
-    if device != "cpu":
-        return str(torch.cuda.get_device_name(device))
-    return f"CPU ({platform.processor() or platform.machine()})"
+    name = device_name(resolve_device(device))
+    return Latency(1e3 * cost.median_s, (lower, upper), "quartiles", name)
 
 
 def _count(config_file: str) -> tuple[str, dict[str, float]]:
@@ -181,7 +174,7 @@ def _count(config_file: str) -> tuple[str, dict[str, float]]:
 def _sweep_points(folder: Path, metric: str) -> list[TradeoffPoint]:
     content = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
     settings = content["settings"]
-    device = f"{settings['device']} ({settings['device_name']})"
+    device = settings["device_name"]
     points = []
     for entry in content["points"]:
         value = entry.get("metrics", {}).get(metric)
@@ -194,7 +187,7 @@ def _sweep_points(folder: Path, metric: str) -> list[TradeoffPoint]:
                 series=f"{Path(settings['config_file']).stem}, other resolutions",
                 label="/".join(map(str, entry["resolutions"])),
                 source=MEASURED,
-                dataset=_dataset_name(Path(settings["config_file"])),
+                dataset=_dataset_name(_sweep_config(settings["config_file"])),
                 accuracy=float(value),
                 flops={"actual": float(cost["multiply_adds"])},
                 latency=Latency(1e3 * cost["median_s"], (lower, upper), "quartiles", device),
@@ -204,6 +197,14 @@ def _sweep_points(folder: Path, metric: str) -> list[TradeoffPoint]:
     if not points:
         raise ValueError(f"{folder / RESULT_FILE} has no finished point with {metric}")
     return points
+
+
+def _sweep_config(name: str) -> Path:
+    """The file of a configuration, which may have gone since the sweep."""
+    try:
+        return Path(find_config(name))
+    except FileNotFoundError:
+        return Path(name)
 
 
 def _dataset_name(config_file: Path) -> str:

@@ -22,7 +22,8 @@ from piip_d2.engine.seeding import resolve_seed
 from piip_d2.predictor import Predictor, choose_device
 
 from .contact_sheet import Example, draw_contact_sheet
-from .curves import Series, draw_curves, read_metrics
+from .curves import Series, read_metrics
+from .training import draw_training
 
 _logger = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ def summarize_run(
     write_text_atomically(sources, describe_sources(list(examples)))
     curves = run_dir / "curves.png" if metrics else None
     if curves:
-        draw_curves(metrics, f"{run_dir.name}: losses, AP and learning rate").savefig(curves)
+        draw_training([run_dir]).savefig(curves)
     table = tabulate_results(results)
     return RunSummary(checkpoint, table, run_dir / "contact_sheet.png", curves, sources)
 

@@ -36,6 +36,7 @@ _LOSS_NOTE = (
     "Losses and learning rates as the run wrote them to metrics.json "
     "(losses: medians of up to 20 iterations)."
 )
+_UNNAMED_DATA = "test data without a name"
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def draw_training(run_dirs: Sequence[str | Path], *, title: str = "") -> Figure:
     if len(runs) > 1:
         return draw_comparison(runs, title or f"{len(runs)} runs: losses, AP and learning rates")
     (run,) = runs
-    caption = f"{_LOSS_NOTE} AP measured here, on {run.test_data or 'the test data of the run'}."
+    caption = f"{_LOSS_NOTE} AP measured here, on {run.test_data or _UNNAMED_DATA}."
     return draw_curves(run.metrics, title or f"{run.name}: losses, AP and learning rate", caption)
 
 
@@ -130,12 +131,14 @@ def draw_comparison(runs: Sequence[Run], title: str) -> Figure:
     _draw_each(rate_axes, runs, "lr")
     finish(rate_axes, "Learning rate", "learning rate", "no learning rate in metrics.json")
 
-    caption = f"{_LOSS_NOTE} AP measured here."
+    caption = f"{_LOSS_NOTE} AP measured here"
     if is_mixed:
         data = "; ".join(f"{run.name}: {run.test_data or 'unknown'}" for run in runs)
         caption += (
-            f" The runs were evaluated on different data, so their AP do not compare: {data}."
+            f". The runs were evaluated on different data, so their AP do not compare: {data}."
         )
+    else:
+        caption += f", on {runs[0].test_data or _UNNAMED_DATA}."
     write_caption(figure, caption)
     return figure
 

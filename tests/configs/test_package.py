@@ -47,7 +47,9 @@ def test_unknown_name_lists_those_that_look_alike(name: str, near: str) -> None:
     known = f"did you mean .*{near}[ ?].*list_configs\\(\\) lists all {len(list_configs())}"
     with pytest.raises(ValueError, match=f"^no configuration named '{name}'; {known}"):
         get_config(name)
-    with pytest.raises(FileNotFoundError, match=f"^the config file {name} does not exist.*{known}"):
+    with pytest.raises(
+        FileNotFoundError, match=f"^the config file {name} does not exist, .* named .*{known}"
+    ):
         find_config_file(name)
 
 

@@ -87,6 +87,9 @@ def test_mistakes_are_a_sentence(
 ) -> None:
     assert _run(monkeypatch, tmp_path / "none.json") == 1
     assert capsys.readouterr().err.startswith("error: there must be a COCO-format JSON at")
+    # Before the data are looked at, which takes long.
+    assert _run(monkeypatch, tmp_path / "none.json", "--output", tmp_path / "no" / "x.png") == 1
+    assert "error: --output must lie in a folder that there is" in capsys.readouterr().err
     json_file, folder = write_coco(coco)
     coco["categories"][0]["name"] = "other"
     (tmp_path / "val.json").write_text(json.dumps(coco))
@@ -128,6 +131,21 @@ def test_the_sheet_says_what_it_shows(coco: Coco, write_coco: Writer) -> None:
     # Of two objects, one with a mask, both boxes are drawn, and one is filled.
     first, second = (np.asarray(axes.images[0].get_array()) for axes in figure.axes[:2])
     assert len(figure.axes) == 5 and not np.array_equal(first, second)
+
+
+def test_images_of_another_size_are_counted(coco: Coco, write_coco: Writer) -> None:
+    json_file, folder = write_coco(coco)
+    split = check_split("train", json_file, folder)
+    for name in ("1.png", "3.png"):
+        Image.new("RGB", (9, 9)).save(folder / name)
+    figure = draw_dataset_sheet({"train": split}, num_images=6)
+    texts = [text.get_text() for text in figure.texts]
+    header = " ".join(texts[1:3])
+    assert "4 images, evenly spaced; 2 of another size than the JSON says left out" in header
+    for record in split.records:
+        Image.new("RGB", (9, 9)).save(record["file_name"])
+    with pytest.raises(ValueError, match="found none but 6 of another size than the JSON says"):
+        draw_dataset_sheet({"train": split})
 
 
 def test_no_image_to_show(coco: Coco, write_coco: Writer) -> None:

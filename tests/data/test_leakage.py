@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,35 @@ def test_files_of_one_size_are_read(
 def test_the_same_file_is_shared(splits: tuple[Any, Any]) -> None:
     train, _ = splits
     assert len(find_shared_images(train, train).same_content) == 6
+
+
+def test_files_of_one_size_are_not_compared_pair_by_pair(tmp_path: Path, coco: Coco) -> None:
+    comparisons = []
+
+    class _Counted(type(Path())):
+        def __eq__(self, other: object) -> bool:
+            comparisons.append(other)
+            return super().__eq__(other)
+
+        __hash__ = type(Path()).__hash__
+
+    splits = []
+    for folder, count in ((tmp_path / "train", 60), (tmp_path / "val", 20)):
+        folder.mkdir()
+        names = [f"{number}.bmp" for number in range(count)]
+        for number, name in enumerate(names):
+            # Every other one shows the same in the middle, where samples are taken.
+            content = bytes([number]) + bytes(20000)
+            if number % 2:
+                content = 20001 * bytes([number + (folder.name == "val" and number < 10)])
+            (folder / name).write_bytes(content)
+        images = [{**coco["images"][0], "id": n, "file_name": name} for n, name in enumerate(names)]
+        _, summary = check_coco({**coco, "images": images, "annotations": []}, folder, folder)
+        splits.append(replace(summary, image_root=_Counted(folder)))
+    shared = find_shared_images(*splits)
+    assert len(shared.same_content) == 15
+    assert len(shared.same_name) == 5
+    assert len(comparisons) < 4 * 80
 
 
 def test_sentences_name_some() -> None:

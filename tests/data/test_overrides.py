@@ -23,6 +23,7 @@ from piip_d2.data.mapper import PIIPDatasetMapper
 from piip_d2.data.overrides import apply_data_section, set_num_classes
 from piip_d2.data.registration import get_dataset_dicts, register_coco_json
 from piip_d2.data.scenes import SceneOptions
+from piip_d2.engine.overrides import apply_overrides
 
 from .conftest import Coco, Writer
 
@@ -82,6 +83,29 @@ def test_own_data_by_their_paths(cfg: DictConfig, coco: Coco, write_coco: Writer
     before = OmegaConf.to_container(cfg)
     apply_data_section(cfg)
     assert OmegaConf.to_container(cfg) == before
+
+
+def test_a_typed_number_of_classes_must_be_that_of_the_data(
+    cfg: DictConfig, coco: Coco, write_coco: Writer
+):
+    json_file, folder = write_coco(coco)
+    data = [f"data.train={json_file}", f"data.val={json_file}", f"data.images={folder}"]
+    for key in ("roi_heads", "roi_heads.box_predictors.1", "roi_heads.keypoint_head"):
+        typed = apply_overrides(copy.deepcopy(cfg), [f"model.{key}.num_classes=7", *data])
+        message = rf"model\.{key}.*num_classes=7 was given, but .*/some\.json has 2 classes"
+        with pytest.raises(ValueError, match=message.replace(".1", ".1.")):
+            # What is copied remembers it.
+            apply_data_section(copy.deepcopy(typed))
+    for allowed in ("roi_heads.num_classes=2", "backbone.num_classes=7"):
+        typed = apply_overrides(copy.deepcopy(cfg), [f"model.{allowed}", *data])
+        apply_data_section(typed)
+        assert typed.model.roi_heads.num_classes == 2
+    # The file of a run has the number that was taken from other data, which nobody typed.
+    saved = OmegaConf.create(OmegaConf.to_yaml(typed.model), flags={"allow_objects": True})
+    saved.roi_heads.num_classes = 7
+    cfg.model = saved
+    apply_data_section(apply_overrides(cfg, data))
+    assert cfg.model.roi_heads.num_classes == 2
 
 
 def test_validation_images_elsewhere_and_evaluators_with_names_written_out(

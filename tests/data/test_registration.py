@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import Boxes, BoxMode, Instances
+from detectron2.utils import comm
 
 from piip_d2.data import embedded, registration
 from piip_d2.data.registration import (
@@ -149,9 +151,33 @@ def test_training_needs_an_object(coco: Coco, write_coco: Writer):
     register_coco_json("mine", *write_coco(coco))
     assert len(get_dataset_dicts("mine", filter_empty=False)) == 6
     with pytest.raises(
-        ValueError, match=r"at least one object, but no image of \['mine'\] has any"
+        ValueError, match=r"at least one object, but no image of .*/some\.json has any"
     ):
         get_dataset_dicts("mine")
+
+
+def test_each_log_has_the_summary_once(
+    coco: Coco,
+    write_coco: Writer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    # Before there is a log, nobody hears of it.
+    register_coco_json("mine", *write_coco(coco))
+    sentence = "6 images (0 without objects), 12 objects"
+    with caplog.at_level(logging.INFO):
+        get_dataset_dicts("mine")
+        get_dataset_dicts(["mine", "mine"])
+        assert caplog.text.count(sentence) == 1
+        monkeypatch.setattr(comm, "is_main_process", lambda: False)
+        with_another = logging.NullHandler()
+        registration.logger.addHandler(with_another)
+        get_dataset_dicts("mine")
+        assert caplog.text.count(sentence) == 1
+        monkeypatch.undo()
+        get_dataset_dicts("mine")
+        registration.logger.removeHandler(with_another)
+    assert caplog.text.count(sentence) == 2
 
 
 def test_images_in_both_splits_are_reported(

@@ -225,7 +225,7 @@ def _export(words: tuple[str, ...]) -> Shortened:
     place = arguments.index("--output") + 1
     arguments[place] = arguments[place].replace(".onnx", ".pt2")
     random = ("--opts", "train.init_checkpoint=")
-    return Shortened(words[1], (*arguments, "--format", "pt2", *random))
+    return Shortened(words[1], (*arguments, *random))
 
 
 def _visualize(words: tuple[str, ...]) -> Shortened | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from detectron2.config import LazyConfig
 
+from piip_d2.configs import get_config_file
 from piip_d2.engine.config import default_train_section, load_config
 from tests.engine.runs import CONFIG
 
@@ -55,6 +56,7 @@ def test_preset_is_applied_only_once(tmp_path: Path) -> None:
     [
         ("", ValueError, "no config file given: use --config-file"),
         ("nowhere.py", FileNotFoundError, "config file nowhere.py does not exist"),
+        ("quick/mask_rcnn_scene", FileNotFoundError, "did you mean quick/mask_rcnn_scenes"),
         ("setup.py", ValueError, "lacks the section.*model, dataloader"),
         ("README.md", ValueError, "has to be a python or yaml file"),
     ],
@@ -71,3 +73,9 @@ def test_mistaken_file(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=message):
         load_config(path)
+
+
+def test_published_config_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = "quick/mask_rcnn_scenes"
+    assert load_config(name).train == load_config(get_config_file(name)).train

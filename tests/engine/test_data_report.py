@@ -51,6 +51,9 @@ def test_other_models_and_augmentations(cfg: DictConfig, model: nn.Module) -> No
     cfg.dataloader.test.mapper.augmentations = [{"short_edge_length": [32, 48], "max_size": 99}]
     grid = pyramid_grid(cfg, model)
     assert grid is not None and (grid.short_side, grid.long_side) == (48, 99)
+    cfg.dataloader.test.mapper.augmentations = [{"short_edge_length": 32}]
+    grid = pyramid_grid(cfg, model)
+    assert grid is not None and (grid.short_side, grid.long_side) == (32, 3200)
 
 
 def test_the_log(cfg: DictConfig, model: nn.Module, caplog: pytest.LogCaptureFixture) -> None:

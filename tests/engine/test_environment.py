@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import platform
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,12 @@ from detectron2.utils import comm
 
 import piip_d2
 from piip_d2.engine import load_config
-from piip_d2.engine.environment import environment_report, resolve_device, set_up_run
+from piip_d2.engine.environment import (
+    device_name,
+    environment_report,
+    resolve_device,
+    set_up_run,
+)
 from tests.engine.runs import toy_config
 
 
@@ -46,6 +52,17 @@ def test_gpu_beyond_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_unknown_device() -> None:
     with pytest.raises(ValueError, match="must be auto, cpu or cuda, got 'gpu'"):
         resolve_device("gpu")
+
+
+def test_processor_by_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "cpuinfo"
+    file.write_text("processor : 0\nmodel name\t: Some CPU: 3 GHz\nmodel name\t: Other\n")
+    monkeypatch.setattr("piip_d2.engine.environment._CPU_INFO", file)
+    assert device_name("cpu") == device_name(torch.device("cpu")) == "Some CPU: 3 GHz"
+    file.write_text("Features : fp asimd\n")
+    assert device_name("cpu") == (platform.processor() or platform.machine())
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
+    assert device_name("cuda:1") == "GPU 1"
 
 
 def test_set_up_prepares_the_folder(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 from detectron2.evaluation import inference_on_dataset
 from detectron2.utils import comm
 
+from piip_d2.engine.environment import device_name
 from piip_d2.engine.host_memory import resident_bytes
 from piip_d2.engine.inference_costs import InferenceCosts
 from tests.engine.runs import metric_lines, run_toy, run_toy_in_two_processes
@@ -96,6 +97,7 @@ def test_results_and_log_of_a_run(tmp_path: Path) -> None:
     results = run_toy(tmp_path)
     assert {"images", "latency_median_ms", "latency_p90_ms"} <= set(results["inference"])
     written = json.loads((tmp_path / "results.json").read_text())["inference"]
+    assert written.pop("device_name") == device_name("cpu")
     assert written == results["inference"]
     last = json.loads((tmp_path / "metrics.json").read_text().splitlines()[-1])
     assert last["inference/latency_median_ms"] == results["inference"]["latency_median_ms"]

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from detectron2.config import instantiate
+from detectron2.config import LazyCall, instantiate
+from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.structures import Instances
 from omegaconf import DictConfig
 from torch import nn
@@ -93,6 +94,28 @@ def test_views_have_the_sizes_that_the_scales_say(tiny_coco: TinyCoco, tmp_path:
             assert torch.equal(view.flip(2), flipped)
             assert abs(view.shape[1] - scale * height) <= 1
             assert abs(view.shape[2] - scale * width) <= 1
+
+
+@pytest.mark.parametrize("side", [96, [96, 96]])
+@pytest.mark.parametrize("limit", [{}, {"max_size": 120}])
+def test_size_in_every_form_that_detectron2_takes(
+    tiny_coco: TinyCoco, tmp_path: Path, side: Any, limit: dict[str, int]
+) -> None:
+    cfg = _config(tiny_coco, tmp_path, "train.tta.scales=[1]", "train.tta.flip=False")
+    resize = LazyCall(ResizeShortestEdge)(short_edge_length=side, **limit)
+    cfg.dataloader.test.mapper.augmentations = [resize]
+    expected = [batch[0]["image"].shape for batch in instantiate(cfg.dataloader.test)]
+    seen: list[Any] = []
+    model = _model(cfg)
+    inference = model.inference
+
+    def noting(inputs: list[Any], *args: Any, **kwargs: Any) -> Any:
+        seen.extend(sample["image"].shape for sample in inputs if args == (None,))
+        return inference(inputs, *args, **kwargs)
+
+    model.inference = noting
+    _predict(TestTimeAugmentation(cfg).wrap(model), cfg)
+    assert seen == expected
 
 
 def test_views_are_made_of_the_pixels_of_the_file(tiny_coco: TinyCoco, tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 from detectron2.engine import HookBase
+from detectron2.modeling.proposal_generator.proposal_utils import find_top_rpn_proposals
 from torch import Tensor, nn
 
 from piip_d2.engine.precision import Precision
-from piip_d2.engine.trainer import GradientClipping, Trainer
+from piip_d2.engine.trainer import _DIVERGED, GradientClipping, Trainer
 
 CPU = torch.device("cpu")
 
@@ -154,6 +155,61 @@ def test_gradient_that_is_not_finite_is_named() -> None:
     with pytest.raises(FloatingPointError, match="gradients of layer.weight are not finite at it"):
         trainer.train(0, 1)
     assert torch.equal(_weight(trainer), before)
+
+
+@pytest.mark.parametrize("clipping", [None, GradientClipping(1.0)])
+def test_norm_that_overflows_names_the_largest_gradient(clipping: GradientClipping | None) -> None:
+    class Steep(_Regression):
+        def forward(self, batch: list[dict[str, Any]]) -> dict[str, Tensor]:
+            # Finite in float32, but their squares are not.
+            return {"loss": 1e30 * self.layer.weight.sum() + self.layer.bias.sum()}
+
+    trainer, _ = _trainer(_Batches(1), clipping=clipping)
+    trainer.model = Steep()
+    trainer.optimizer = torch.optim.SGD(trainer.model.parameters(), lr=0.1)
+    message = r"norm of all gradients is not finite .*largest seen is 1e\+30, of layer.weight"
+    with pytest.raises(FloatingPointError, match=message):
+        trainer.train(0, 1)
+
+
+def test_infinite_gradient_is_named_in_spite_of_clipping() -> None:
+    class HalfInfinite(_Regression):
+        def forward(self, batch: list[dict[str, Any]]) -> dict[str, Tensor]:
+            infinite = (0 * self.layer.weight.sum()).abs().sqrt()
+            return {"loss": infinite + self.layer.bias.sum()}
+
+    trainer, _ = _trainer(_Batches(1), clipping=GradientClipping(1.0))
+    trainer.model = HalfInfinite()
+    trainer.optimizer = torch.optim.SGD(trainer.model.parameters(), lr=0.1)
+    with pytest.raises(FloatingPointError, match="gradients of layer.weight are not finite at it"):
+        trainer.train(0, 1)
+
+
+@pytest.mark.parametrize("is_divergence", [True, False])
+def test_proposals_that_diverge_come_with_a_way_out(is_divergence: bool) -> None:
+    sentence = "Predicted boxes or scores contain Inf/NaN. Training has diverged."
+    error = FloatingPointError(sentence if is_divergence else "another")
+
+    class Diverging(_Regression):
+        def forward(self, batch: list[dict[str, Any]]) -> dict[str, Tensor]:
+            raise error
+
+    trainer, _ = _trainer(_Batches(1))
+    trainer.model = Diverging()
+    with pytest.raises(FloatingPointError) as raised:
+        trainer.train(0, 1)
+    if is_divergence:
+        assert raised.value.__cause__ is error
+        for part in ("iteration 0", "0.png", "optimizer.lr", "train.clip_grad.enabled", "bf16"):
+            assert part in str(raised.value)
+    else:
+        assert raised.value is error
+
+
+def test_message_on_divergence_is_still_that_of_detectron2() -> None:
+    boxes = [torch.full((1, 4, 4), torch.nan)]
+    with pytest.raises(FloatingPointError, match=_DIVERGED):
+        find_top_rpn_proposals(boxes, [torch.zeros(1, 4)], [(9, 9)], 0.7, 4, 4, 0.0, True)
 
 
 def test_data_must_not_end() -> None:

@@ -137,6 +137,19 @@ def test_tables_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     assert "Counted by pycocotools" in caplog.text
 
 
+def test_tables_of_many_classes_are_not_logged_but_returned(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    case = make_case(1)
+    case.content["categories"] += [{"id": n, "name": f"kind {n}"} for n in range(10, 110)]
+    with caplog.at_level(logging.INFO):
+        results = _evaluated(case, tmp_path)
+    assert "AP and AR of 103 classes: per_class.json" in caplog.text
+    assert "| kind 4 " not in caplog.text
+    for metric in ("AP", "AR"):
+        assert sum(name.startswith(f"{metric}-kind") for name in results["segm"]) == 103
+
+
 def test_no_detections(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     case = make_case(1, with_masks=False)
     nothing = {number: instances[:0] for number, instances in case.found.items()}

@@ -117,6 +117,16 @@ def test_annotations_of_another_format(tmp_path: Path, part: str) -> None:
         _evaluated(case, tmp_path)
 
 
+@pytest.mark.parametrize("area", [None, "80"])
+def test_annotations_without_area(tmp_path: Path, area: str | None) -> None:
+    case = make_lvis_case(1)
+    first, second = case.content["annotations"][:2]
+    del first["area"]
+    second["area"] = area
+    with pytest.raises(ValueError, match=f"needs 'area'.* but 2 of .* in {NAME} lack it.*data.val"):
+        _evaluated(case, tmp_path)
+
+
 def test_same_annotations_count_otherwise_as_those_of_coco(tmp_path: Path) -> None:
     case = make_lvis_case(1)
     lvis = _evaluated(case, tmp_path)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from detectron2.config import instantiate
 from detectron2.layers import ShapeSpec
+from detectron2.modeling.meta_arch import GeneralizedRCNN
 from torch import nn
 
 from piip_d2.modeling import DINO, ChannelMapper, build_piip
 from piip_d2.modeling.backbone import PIIPNetwork, ViTBranch, build_network
 from piip_d2.modeling.dino import DINOCriterion, HungarianMatcher, build_dino_transformer
+from tests.visualization import small_detector
 
 LEVELS = ["res3", "res4"]
 
@@ -26,12 +29,8 @@ def small_network(**options: Any) -> PIIPNetwork:
 def small_dino(num_queries: int = 12) -> DINO:
     """The same below a transformer of one layer each."""
     torch.manual_seed(0)
-    piip = build_piip(
-        _branches(), **_options(), size_divisibility=32, interaction_drop_path_rate=0.0
-    )
-    assert isinstance(piip.output_shape()["res3"], ShapeSpec)
     detector = DINO(
-        backbone=ChannelMapper(piip, LEVELS, 16, num_levels=2, num_groups=4),
+        backbone=_backbone(16),
         transformer=build_dino_transformer(
             num_classes=3,
             num_levels=2,
@@ -51,6 +50,23 @@ def small_dino(num_queries: int = 12) -> DINO:
     ).eval()
     _disturb(detector)
     return detector
+
+
+def small_mask_rcnn() -> GeneralizedRCNN:
+    """The same below heads for boxes and masks."""
+    torch.manual_seed(0)
+    detector: GeneralizedRCNN = instantiate(small_detector.small_mask_rcnn(num_classes=3))
+    detector.backbone = _backbone(small_detector.CHANNELS)
+    _disturb(detector)
+    return detector.eval()
+
+
+def _backbone(out_channels: int) -> ChannelMapper:
+    piip = build_piip(
+        _branches(), **_options(), size_divisibility=32, interaction_drop_path_rate=0.0
+    )
+    assert isinstance(piip.output_shape()["res3"], ShapeSpec)
+    return ChannelMapper(piip, LEVELS, out_channels, num_levels=2, num_groups=4)
 
 
 def _branches() -> list[ViTBranch]:

@@ -17,10 +17,11 @@ TOLERANCE = 2e-5
 
 def check(exported: Exported, sizes: list[tuple[int, int]]) -> None:
     differences = compare(exported)
-    assert [(entry.sizes, entry.name) for entry in differences] == [
+    assert [(entry.size, entry.name) for entry in differences] == [
         (size, name) for size in sizes for name in LEVELS
     ]
     assert all(entry.largest <= TOLERANCE * max(entry.scale, 1.0) for entry in differences)
+    assert all(entry.is_close for entry in differences)
     # The comparison means something: the maps of two images differ.
     assert all(entry.scale > 1e-2 for entry in differences)
 

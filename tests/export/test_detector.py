@@ -33,7 +33,7 @@ def test_program_holds_for_smaller_images(tmp_path: Path) -> None:
     exported = export_detector(small_dino(), tmp_path / "dino.pt2", (90, 128))
     assert exported.examples[0][0].shape == (1, 3, 96, 128)
     differences = compare(exported)
-    assert [(entry.sizes, entry.name) for entry in differences] == [
+    assert [(entry.size, entry.name) for entry in differences] == [
         (size, name) for size in ((90, 128), (64, 96)) for name in ("boxes", "scores", "classes")
     ]
     assert all(entry.largest <= 1e-5 * max(entry.scale, 1.0) for entry in differences)
@@ -47,9 +47,10 @@ def test_onnx_file_finds_the_same(tmp_path: Path) -> None:
         pytest.importorskip(package)
     exported = export_detector(small_dino(), tmp_path / "dino.onnx", (90, 128))
     differences = compare(exported)
-    assert {entry.sizes for entry in differences} == {(90, 128), (64, 96)}
+    assert {entry.size for entry in differences} == {(90, 128), (64, 96)}
     for entry in differences:
         assert entry.largest <= (0.0 if entry.name == "classes" else 2e-5 * max(entry.scale, 1.0))
+        assert entry.is_close
 
 
 def test_other_detectors_are_refused(tmp_path: Path) -> None:

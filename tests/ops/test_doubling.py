@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from piip_d2 import ops
 from piip_d2.ops import doubling
 
 
@@ -36,6 +40,37 @@ def test_values_and_gradients(
         gradients = torch.autograd.grad(output, inputs, gradient.expand_as(output))
         results.append([output, *gradients])
     torch.testing.assert_close(*results)
+
+
+class _Operators(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("frozen", [(0,), (1, 2), (1,), (2,)])
+def test_nothing_is_computed_for_what_is_frozen(
+    frozen: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = _inputs(torch.float32)
+    for number in frozen:
+        inputs[number].requires_grad_(False)
+    wanted = [tensor for tensor in inputs if tensor.requires_grad]
+    expected = torch.autograd.grad(F.conv_transpose2d(*inputs, 2).square().sum(), wanted)
+    output = doubling(*inputs)
+    products = mock.Mock(wraps=ops.linear)
+    monkeypatch.setattr(sys.modules["piip_d2.ops.doubling"], "linear", products)
+    with _Operators() as operators:
+        found = torch.autograd.grad(output.square().sum(), wanted)
+    torch.testing.assert_close(found, expected)
+    # One product for each row of the kernel, and one sum for each after that of the square.
+    assert products.call_count == (0 if 0 in frozen else 2)
+    assert operators.names.count("addmm_") == (0 if 1 in frozen else 2)
+    assert operators.names.count("sum") == (1 if 2 in frozen else 5)
 
 
 def test_second_derivative() -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from detectron2.config import LazyConfig
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from omegaconf import DictConfig
 from PIL import Image
 
 from piip_d2.data.image_reading import UnusableImageError
 from piip_d2.predictor import Predictor
+from tests.conftest import TinyCoco
 
 CONFIG = Path(__file__).parents[1] / "visualization" / "small_config.py"
 
@@ -86,6 +89,42 @@ def test_published_config_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert predictor(np.zeros((60, 90, 3), np.uint8)).image_size == (60, 90)
     with pytest.raises(FileNotFoundError, match="faster_rcnn_scene does .*mean quick/faster_rcnn_"):
         Predictor("quick/faster_rcnn_scene")
+
+
+def test_data_of_ones_own(tiny_coco: TinyCoco, tmp_path: Path) -> None:
+    data = {
+        "data.train": tiny_coco.json_file,
+        "data.val": tiny_coco.json_file,
+        "data.images": tiny_coco.image_root,
+        "train.init_checkpoint": "",
+    }
+    config = "quick/faster_rcnn_trees"
+    given = Predictor(config, overrides=[f"{key}={value}" for key, value in data.items()])
+    assert given.class_names == list(tiny_coco.class_names)
+    assert given.cfg.model.roi_heads.num_classes == len(tiny_coco.class_names)
+    # As a run saves it; its predictor works where the data are not.
+    saved = copy.deepcopy(given.cfg)
+    saved.data.train = saved.data.val = str(tmp_path / "gone.json")
+    LazyConfig.save(saved, str(tmp_path / "config.yaml"))
+    again = Predictor(tmp_path / "config.yaml")
+    assert again.cfg.model.roi_heads.num_classes == len(tiny_coco.class_names)
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "from piip_d2.configs import get_config\n"
+        f"cfg = get_config({config!r})\n"
+        "model, dataloader, train = cfg.model, cfg.dataloader, cfg.train\n"
+        "optimizer, lr_multiplier = cfg.optimizer, cfg.lr_multiplier\n"
+        f"data = dict(train={str(tiny_coco.json_file)!r}, val={str(tiny_coco.json_file)!r},\n"
+        f"    images={str(tiny_coco.image_root)!r})\n"
+    )
+    written = Predictor(mine, overrides=["train.init_checkpoint="])
+    assert written.class_names == list(tiny_coco.class_names)
+
+
+def test_data_that_are_not_there(cfg: DictConfig) -> None:
+    overrides = ["data.train=nowhere.json", "data.val=no.json"]
+    with pytest.raises(FileNotFoundError, match="there must be a COCO-format JSON at .*no.json"):
+        Predictor("quick/faster_rcnn_trees", overrides=overrides)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 2), (7, 20), (5, 700), (1500, 900)])

@@ -18,6 +18,7 @@ from piip_d2.visualization.drawing import (
     draw_predictions,
     ground_truth_instances,
 )
+from tests.test_imports import run_without
 
 GREY = 100
 
@@ -133,6 +134,14 @@ def test_colours_differ_and_names_fall_back() -> None:
     assert all(0 <= part <= 1 for index in range(80) for part in class_color(index))
     assert class_name(1, ["a", "b"]) == "b"
     assert class_name(2, ["a", "b"]) == "class 2"
+
+
+def test_only_the_canvas_needs_opencv() -> None:
+    program = "import sys, piip_d2.visualization.error_sheet as sheet; print(sheet.__name__)"
+    result = run_without(("cv2",), program)
+    assert result.stdout.split() == ["piip_d2.visualization.error_sheet"], result.stderr
+    result = run_without(("cv2",), "import piip_d2.visualization.canvas")
+    assert "blocked for the test: cv2" in result.stderr
 
 
 def test_message_without_opencv(image: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:

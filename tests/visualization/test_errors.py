@@ -17,6 +17,7 @@ from PIL import Image
 from piip_d2.data import register_coco_json
 from piip_d2.engine import load_config
 from piip_d2.predictor import Predictor
+from piip_d2.visualization import errors
 from piip_d2.visualization.error_sheet import draw_error_sheet, error_pictures
 from piip_d2.visualization.errors import ErrorExample, ErrorReport, find_errors
 from piip_d2.visualization.matching import match_objects
@@ -106,6 +107,23 @@ def test_refusals(predictor: Predictor) -> None:
     predictor.cfg.dataloader.test.dataset.names = ""
     with pytest.raises(ValueError, match="the config names none under dataloader.test"):
         find_errors(predictor)
+
+
+def test_masks_are_refused_before_losses_are_computed(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        errors, "image_losses", lambda *_: pytest.fail("losses are computed in vain")
+    )
+    record = DatasetCatalog.get(DATASET)[0]
+    outline = record["annotations"][0].pop("segmentation")
+    monkeypatch.setattr(errors, "get_dataset_dicts", lambda *_, **__: [record])
+    with pytest.raises(ValueError, match=f"one of {record['file_name']} has none; match boxes"):
+        find_errors(predictor, masks=True)
+    record["annotations"][0]["segmentation"] = outline
+    predictor.model.roi_heads.mask_on = False
+    with pytest.raises(ValueError, match="this one gives boxes alone; match boxes"):
+        find_errors(predictor, masks=True)
 
 
 def test_captions_and_legend() -> None:

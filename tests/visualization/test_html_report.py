@@ -62,8 +62,9 @@ element("look").handlers.change();
 element("query").handlers.pointerdown({ clientX: 200 * @X@, clientY: 100 * @Y@ });
 const last = calls.map((call) => call[1]).lastIndexOf("clearRect");
 const drawn = calls.slice(last).filter((call) => call[1] === "arc").map((call) => call.slice(2, 5));
+const filled = calls.slice(last).filter((call) => call[1] === "fill").length;
 console.log(JSON.stringify({
-  arcs: drawn, looks: element("look").options.length, where: element("where").textContent,
+  arcs: drawn, filled, looks: element("look").options.length, where: element("where").textContent,
   width: element("read").width, height: element("read").height,
 }));
 """
@@ -134,21 +135,24 @@ def test_regular_attention_has_no_explorer() -> None:
 
 
 @pytest.mark.skipif(NODE is None, reason="runs the page's script with Node.js")
+@pytest.mark.parametrize("point", [POINT, (0.01, 0.01), (0.99, 0.9)])
 @pytest.mark.parametrize("number", range(4))
-def test_script_draws_what_the_cell_reads(record: Record, number: int) -> None:
+def test_script_draws_what_the_cell_reads(
+    record: Record, number: int, point: tuple[float, float]
+) -> None:
     data = explorer_data(record, (0.01, 0.01))
     page = render_report("Report", {}, [ReportSection("Attention", explorer=data)])
     script = re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)[0]
     result = RESULT.replace("@LOOK@", str(number))
-    result = result.replace("@X@", str(POINT[0])).replace("@Y@", str(POINT[1]))
+    result = result.replace("@X@", str(point[0])).replace("@Y@", str(point[1]))
     finished = subprocess.run(
         [str(NODE), "-"], input=BROWSER + script + result, capture_output=True, text=True
     )
     assert not finished.stderr
     drawn = json.loads(finished.stdout)
     assert drawn["looks"] == 4
-    look = looks_at(record, POINT)[number]
-    assert look.points is not None
+    look = looks_at(record, point)[number]
+    assert look.points is not None and look.outside is not None
     rows, columns = look.cell_grid
     row, column = look.cell
     assert drawn["where"] == f"row {row}, column {column} of {rows} x {columns} cells"
@@ -157,6 +161,7 @@ def test_script_draws_what_the_cell_reads(record: Record, number: int) -> None:
     expected = places * (drawn["width"], drawn["height"])
     arcs = np.array(drawn["arcs"])
     assert len(arcs) == len(expected)
+    assert drawn["filled"] == (~look.outside).sum()
     for x, y in expected:
         assert np.abs(arcs[:, :2] - (x, y)).max(axis=1).min() < 0.5
     largest = 24 * np.sqrt(look.weights.max())

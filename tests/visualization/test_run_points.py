@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from detectron2.config import LazyConfig
 
+from piip_d2.engine.environment import device_name
 from piip_d2.visualization import run_points as module
 from piip_d2.visualization.published_points import paper_points
 from piip_d2.visualization.run_points import run_points
-from piip_d2.visualization.tradeoff import MEASURED
+from piip_d2.visualization.tradeoff import MEASURED, draw_tradeoff
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = Path(__file__).with_name("small_config.py")
@@ -27,6 +28,25 @@ def _run(folder: Path, config: Path = SMALL, **results: Any) -> Path:
     cfg = LazyConfig.load(str(config))
     LazyConfig.save(cfg, str(folder / "config.yaml"))
     (folder / "results.json").write_text(json.dumps(RESULTS | results))
+    return folder
+
+
+def _sweep(folder: Path, config: str) -> Path:
+    cost = {"median_s": 0.02, "quartiles_s": [0.01, 0.03], "multiply_adds": 2e9}
+    content = {
+        "settings": {"config_file": config, "device": "cpu", "device_name": "x"},
+        "points": [
+            {
+                "resolutions": [64, 32],
+                "is_trained": True,
+                "cost": cost,
+                "metrics": {"bbox/AP": 12.5},
+            },
+            {"resolutions": [32, 16], "is_trained": False, "cost": cost, "metrics": {}},
+        ],
+    }
+    folder.mkdir()
+    (folder / "sweep.json").write_text(json.dumps(content))
     return folder
 
 
@@ -84,32 +104,30 @@ def test_latency_is_measured_where_asked_for(
     assert asked == [(str(run / "model_final.pth"), (256, 128, 64), (256, 128, 64), 3)]
     assert point.latency.median == pytest.approx(100)
     assert point.latency.spread == pytest.approx((90, 120))
-    assert point.latency.quantiles == "quartiles" and point.latency.device.startswith("CPU")
+    assert point.latency.quantiles == "quartiles" and point.latency.device == device_name("cpu")
+
+
+def test_run_and_sweep_of_one_machine_share_axes(tmp_path: Path) -> None:
+    run = _run(tmp_path / "mine", QUICK, inference=COSTS | {"device_name": "x"})
+    sweep = _sweep(tmp_path / "sweep", "quick/mask_rcnn_scenes")
+    points = [*run_points(run), *run_points(sweep)]
+    assert [point.latency.device for point in points] == ["x", "x"]
+    assert [point.dataset for point in points] == ["scenes_v1_val"] * 2
+    panels = [axes.get_xlabel() for axes in draw_tradeoff(points).axes]
+    assert panels.count("latency of one image in ms on x") == 1
+    assert len(panels) == 2
 
 
 def test_sweep(tmp_path: Path) -> None:
-    cost = {"median_s": 0.02, "quartiles_s": [0.01, 0.03], "multiply_adds": 2e9}
-    content = {
-        "settings": {"config_file": str(SMALL), "device": "cpu", "device_name": "x"},
-        "points": [
-            {
-                "resolutions": [64, 32],
-                "is_trained": True,
-                "cost": cost,
-                "metrics": {"bbox/AP": 12.5},
-            },
-            {"resolutions": [32, 16], "is_trained": False, "cost": cost, "metrics": {}},
-        ],
-    }
-    (tmp_path / "sweep.json").write_text(json.dumps(content))
-    (point,) = run_points(tmp_path)
+    _sweep(tmp_path / "sweep", str(SMALL))
+    (point,) = run_points(tmp_path / "sweep")
     assert (point.label, point.accuracy, point.is_marked) == ("64/32", 12.5, True)
     assert point.series == "small_config, other resolutions"
     assert point.flops == {"actual": 2e9} and point.dataset == "small_test"
     assert point.latency.median == 20 and point.latency.spread == (10, 30)
-    assert point.latency.device == "cpu (x)"
+    assert point.latency.device == "x"
     with pytest.raises(ValueError, match="no finished point with segm/AP"):
-        run_points(tmp_path, metric="segm/AP")
+        run_points(tmp_path / "sweep", metric="segm/AP")
 
 
 def test_refusals(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog
+from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from PIL import Image
 
@@ -26,6 +27,7 @@ from piip_d2.visualization.run_summary import (
     summarize_run,
     tabulate_results,
 )
+from piip_d2.visualization.training import draw_training
 
 if TYPE_CHECKING:
     from tests.conftest import TinyCoco
@@ -83,6 +85,21 @@ def test_best_weights_with_their_own_evaluation(cfg: DictConfig, run_dir: Path) 
             assert opened.format == "PNG" and min(opened.size) > 400
     assert summary.contact_sheet.parent == run_dir
     assert "001.png" in summary.sources.read_text()
+
+
+def test_curves_say_where_their_numbers_come_from(
+    cfg: DictConfig, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+
+    def draw(run_dirs: list[Path]) -> Figure:
+        drawn.append(draw_training(run_dirs))
+        return drawn[0]
+
+    monkeypatch.setattr("piip_d2.visualization.run_summary.draw_training", draw)
+    summarize_run(cfg, run_dir, num_images=1, device="cpu")
+    texts = " ".join(text.get_text() for text in drawn[0].texts)
+    assert "as the run wrote them to metrics.json" in " ".join(texts.split())
 
 
 def test_final_weights_with_the_last_evaluation(cfg: DictConfig, run_dir: Path) -> None:

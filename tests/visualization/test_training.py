@@ -54,6 +54,7 @@ def test_runs_on_the_same_data(tmp_path: Path) -> None:
     assert [line.get_ydata().tolist() for line in loss.lines] == [[4.0, 2.0], [2.0, 1.0]]
     assert loss.lines[0].get_color() == boxes.lines[0].get_color() != loss.lines[1].get_color()
     assert "do not compare" not in figure.get_supxlabel()
+    assert "AP measured here, on small_test." in figure.get_supxlabel().replace("\n", " ")
     figure.savefig(tmp_path / "comparison.png")
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import json
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 
+from piip_d2.data import register_coco_json
 from piip_d2.predictor import Predictor
 from piip_d2.visualization.figures import Picture
 from piip_d2.visualization.inside import Subject, attention_picture, observe, with_fewer_colors
+from tests.conftest import TinyCoco
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = {name: ROOT / f"configs/quick/{name}_scenes.py" for name in ("mask_rcnn", "dino")}
@@ -107,6 +111,7 @@ def test_report_of_every_detector(tool: ModuleType, kind: str, photo: Path, tmp_
         (["--image", "PHOTO", "--interactions", "7"], "from 0 to 1; got [7]"),
         (["--image", "PHOTO", "--output", "no/folder/x.png"], "folder that there is"),
         (["--image", "PHOTO", "--colors", "1"], "from 2 to 256, got 1"),
+        (["--image", "PHOTO", "--output", "x.jpg"], "must end in .png, as that is what is written"),
     ],
 )
 def test_mistakes_come_as_a_sentence(
@@ -123,6 +128,62 @@ def test_mistakes_come_as_a_sentence(
     assert tool.main(["features", *options, *given]) == 1
     error = capsys.readouterr().err
     assert "visualize_piip.py: " in error and message in error
+
+
+def test_report_is_a_page(tool: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["report", "--config-file", "x.py", "--image", "x.png", "--output"]
+    assert tool.main([*arguments, "report.png"]) == 1
+    assert "must end in .html" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        tool.main([*arguments, "report.html", "--colors", "64"])
+    assert "unrecognized arguments: --colors" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "of_config", "name"),
+    [("a/one.pth", "b/two.pth", "one.pth"), ("", "b/two.pth", "two.pth"), ("", "", "random ones")],
+)
+def test_captions_name_the_weights(
+    tool: ModuleType,
+    checkpoint: str,
+    of_config: str,
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cfg = OmegaConf.create({"train": {"init_checkpoint": of_config}})
+    monkeypatch.setattr(tool, "Predictor", lambda *_, **__: SimpleNamespace(cfg=cfg, model=None))
+    captions = []
+
+    def draw(model: None, about: str) -> Picture:
+        captions.append(about)
+        return Picture("", "", b"")
+
+    monkeypatch.setattr(tool.inside, "merge_picture", draw)
+    arguments = ["--config-file", "x.py", "--checkpoint", checkpoint]
+    assert tool.main(["merge", *arguments, "--output", str(tmp_path / "x.png")]) == 0
+    assert captions == [f"Weights: {name}."]
+
+
+def test_errors_leave_other_notes_alone(
+    tool: ModuleType, tiny_coco: TinyCoco, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    register_coco_json("visualize_tool_test", tiny_coco.json_file, tiny_coco.image_root)
+    (tmp_path / "metrics.json").write_text("of the run")
+    config = Path(__file__).with_name("small_config.py")
+    arguments = ["--config-file", str(config), "--device", "cpu", "--num-images", "1"]
+    arguments += ["--threshold", "0.01", "--output", str(tmp_path / "metrics.png"), "--opts"]
+    arguments += ["dataloader.test.dataset.names=visualize_tool_test"]
+    high = "model.roi_heads.box_predictor.test_score_thresh=1.0"
+    assert tool.main(["errors", *arguments, high]) == 0
+    assert (tmp_path / "metrics.json").read_text() == "of the run"
+    # Scores of random weights are far below 1; the lower threshold counts.
+    noted = json.loads((tmp_path / "metrics_errors.json").read_text())
+    (example,) = noted["examples"]
+    assert example["num_found"] + len(example["false"]) > 0
+    with pytest.raises(SystemExit):
+        tool.main(["errors", "--help"])
+    assert "_errors.json" in capsys.readouterr().out
 
 
 def test_small_marks_keep_their_colours() -> None:

@@ -11,12 +11,11 @@ from torch import nn
 
 from piip_d2.analysis.detectors import find_network
 from piip_d2.analysis.structure import check_resolutions
+from piip_d2.engine.image_scale import LONG_SIDE, SHORT_SIDE, resize_steps
 from piip_d2.modeling.backbone import Branch
 
 # Image sides of the branches in pixels, largest first.
 Resolutions = tuple[int, ...]
-
-_SCALED = ("short_edge_length", "max_size")
 
 
 def parse_resolutions(text: str) -> Resolutions:
@@ -102,13 +101,13 @@ def set_image_scale(loader: DictConfig, side: int, trained_side: int) -> None:
     Raises:
         ValueError: If the section resizes no image, so that nothing can be scaled.
     """
-    steps = [step for step in loader.mapper.augmentations if any(name in step for name in _SCALED)]
+    steps = resize_steps(loader)
     if not steps and side != trained_side:
         raise ValueError(
-            "dataloader.test.mapper.augmentations must have a step with short_edge_length and "
-            "max_size, which other resolutions scale; it has none"
+            "dataloader.test.mapper.augmentations must have a step with short_edge_length, which "
+            "other resolutions scale, and max_size with it; it has none"
         )
-    for step, name in itertools.product(steps, _SCALED):
+    for step, name in itertools.product(steps, (SHORT_SIDE, LONG_SIDE)):
         if name in step:
             present = step[name]
             if isinstance(present, ListConfig):

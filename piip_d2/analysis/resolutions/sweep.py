@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import math
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,7 +29,7 @@ from piip_d2.analysis.resolutions.measure import (
     measure_accuracy,
     measure_cost,
 )
-from piip_d2.engine.environment import resolve_device
+from piip_d2.engine.environment import device_name, resolve_device
 
 logger = logging.getLogger(__name__)
 
@@ -148,12 +147,11 @@ class Sweep:
     def _record(self) -> dict[str, Any]:
         """What must be the same for results to stand side by side."""
         device = resolve_device(self.settings.device)
-        name = platform.processor() or platform.machine()
         return {
             **asdict(self.settings),
             "overrides": list(self.settings.overrides),
             "device": device,
-            "device_name": name if device == "cpu" else torch.cuda.get_device_name(device),
+            "device_name": device_name(device),
             "checkpoint_sha256": hashlib.sha256(
                 Path(self.settings.checkpoint).read_bytes()
             ).hexdigest(),

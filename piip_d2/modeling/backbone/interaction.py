@@ -149,7 +149,8 @@ class CrossBranchAttention(nn.Module):
         return query
 
     def _attend(self, query: Tensor, feature: Tensor) -> Tensor:
-        if isinstance(self.attn, DeformableCrossAttention) and saves_memory(query):
+        # A subclass may have a way of its own, without norms and factors.
+        if type(self.attn) is DeformableCrossAttention and saves_memory(query):
             return self.attn(
                 query,
                 feature,
@@ -160,7 +161,7 @@ class CrossBranchAttention(nn.Module):
         return self.attn_gamma * self.attn(self.query_norm(query), self.feat_norm(feature))
 
     def _feed_forward(self, ffn: nn.Module, query: Tensor) -> Tensor:
-        if isinstance(ffn, ConvFFN) and saves_memory(query):
+        if type(ffn) is ConvFFN and saves_memory(query):
             return self.drop_path(ffn(query, norm=self.ffn_norm, scale=self.ffn_gamma))
         return self.ffn_gamma * self.drop_path(ffn(self.ffn_norm(query)))
 

@@ -10,12 +10,14 @@ import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from piip_d2.layers import Mlp, RMSNorm, WindowAttention
+from piip_d2.layers import Mlp, RelativePositionAttention, RMSNorm, WindowAttention
 from piip_d2.ops import saves_memory
 
 _ACTIVATIONS: dict[str, Any] = {"gelu": nn.GELU, "gelu_tanh": partial(nn.GELU, approximate="tanh")}
 _NORMS: dict[str, Callable[..., nn.Module]] = {"layer": nn.LayerNorm, "rms": RMSNorm}
 _DROP_PATH_SCHEDULES = ("constant", "linear")
+# Parts that can take in the norm before them and the factors behind them, to keep less.
+_FRUGAL_PARTS = (WindowAttention, RelativePositionAttention, Mlp)
 
 _Setting = TypeVar("_Setting")
 
@@ -25,7 +27,7 @@ class ViTBlock(nn.Module):
 
     Args:
         embed_dim: Channels.
-        attn: Attention from (B, H, W, C) to the same.
+        attn: Any module from (B, H, W, C) to the same.
         mlp_ratio: Hidden width of the MLP relative to ``embed_dim``.
         act: ``"gelu"`` or ``"gelu_tanh"``.
         norm: ``"layer"`` for LayerNorm, ``"rms"`` for RMSNorm.
@@ -63,11 +65,8 @@ class ViTBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, H, W, C) to (B, H, W, C)."""
-        if saves_memory(x):
-            x = x + self.drop_path(self.attn(x, norm=self.norm1, scale=_factors(self.ls1)))
-            return x + self.drop_path(self.mlp(x, norm=self.norm2, scale=_factors(self.ls2)))
-        x = x + self.drop_path(self.ls1(self.attn(self.norm1(x))))
-        return x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
+        x = x + self.drop_path(_residual(x, self.norm1, self.attn, self.ls1))
+        return x + self.drop_path(_residual(x, self.norm2, self.mlp, self.ls2))
 
 
 class LayerScale(nn.Module):
@@ -236,8 +235,13 @@ def _norm_factory(norm: str, eps: float) -> Callable[[int], nn.Module]:
     return partial(_NORMS[norm], eps=eps)
 
 
-def _factors(layer_scale: nn.Module) -> Tensor | None:
-    return layer_scale.gamma if isinstance(layer_scale, LayerScale) else None
+def _residual(x: Tensor, norm: nn.Module, part: nn.Module, layer_scale: nn.Module) -> Tensor:
+    # Others, and subclasses with a way of their own, may map a tensor to a tensor and no more.
+    if type(part) not in _FRUGAL_PARTS or not saves_memory(x):
+        return layer_scale(part(norm(x)))
+    if type(layer_scale) is LayerScale:
+        return part(x, norm=norm, scale=layer_scale.gamma)
+    return layer_scale(part(x, norm=norm))
 
 
 def _layer_scale(embed_dim: int, init_values: float | None) -> nn.Module:

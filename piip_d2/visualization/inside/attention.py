@@ -54,10 +54,12 @@ class Look:
 
     @property
     def outside(self) -> np.ndarray | None:
-        """(M, P), whether a sampled point lies beyond the map, where all is zero."""
+        """(M, P), whether a sampled point lies so far beyond the map that it reads zeros."""
         if self.points is None:
             return None
-        beyond: np.ndarray = (self.points < 0) | (self.points > 1)
+        # Bilinear sampling still reads some of the map up to half a cell outside of it.
+        half_cell = 0.5 / np.array(self.attended_grid[::-1])
+        beyond: np.ndarray = (self.points <= -half_cell) | (self.points >= 1 + half_cell)
         return np.any(beyond, axis=-1)
 
 

@@ -23,6 +23,16 @@ _SHOWN_WEIGHTS = (0.1, 0.25, 0.5, 1.0)
 def attention_handles(
     record: Record, looks: Sequence[Look], *, with_heads: bool = True
 ) -> list[Line2D | Patch]:
+    """Makes the legend's entries: the cell, heads, sizes of marks and what else is drawn.
+
+    Args:
+        record: What happened with the image; says whether any of it is padding.
+        looks: What is drawn.
+        with_heads: Whether heads are told apart by colours and shapes.
+
+    Returns:
+        The entries, with labels.
+    """
     handles: list[Line2D | Patch] = [
         Line2D([], [], ls="", marker="s", mfc="none", mec=QUERY_COLOR, mew=1.8, ms=10,
                label="the cell that looks"),
@@ -39,7 +49,7 @@ def attention_handles(
     if any(look.outside is not None and look.outside.any() for look in looks):
         handles.append(
             Line2D([], [], ls="", marker="o", mfc="none", mec="black", mew=1.4, ms=8,
-                   label="outside the map: reads zeros")
+                   label="half a cell or more outside\nthe map: reads zeros")
         )  # fmt: skip
     if has_padding(record):
         handles.append(padding_handle())

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 # The least that a panel shows around the samples, in cells of the sampled map.
 _LEAST_CELLS = 6
+# How far the dashed frame stays away from the edge of the image, as a share of it.
+_FRAME_INSET = 0.015
 _HEAT = "magma"
 
 
@@ -61,7 +63,8 @@ def draw_attention(record: Record, looks: Sequence[Look], subtitle: str = "") ->
         3.25 * len(directions),
         title="Cross-branch attention: what the cell at one point looks at in another branch",
         caption=attention_caption(looks, subtitle)
-        + " The dashed frame on the left encloses what is shown beside it.",
+        + " The dashed frame on the left encloses what is shown beside it, as far as that lies in "
+        "the image.",
         handles=attention_handles(record, looks),
     )
     panels = body.subplots(len(directions), 1 + len(interactions), squeeze=False)
@@ -130,7 +133,8 @@ def _draw_query(
     show_input(axes, record, look.querying)
     height, width = record.pyramid[look.querying].shape[-2:]
     _mark_cell(axes, look, (height, width))
-    left, right, top, bottom = extent
+    # Along the very edge the panel's own frame would hide it.
+    left, right, top, bottom = np.clip(extent, _FRAME_INSET, 1 - _FRAME_INSET)
     axes.add_patch(
         Rectangle(
             (left * width, top * height), (right - left) * width, (bottom - top) * height,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _PANEL = 1.95
 # Of a sequential scale that all eyes can follow.
 _CHANGE_COLORS = "cividis"
+_COLUMN, _ROW = "column of the map", "row of the map"
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ def _draw_branches(figure: SubFigure, record: Record, columns: Sequence[_Column]
     panels = figure.subplots(len(labels), 1 + len(columns), squeeze=False)
     for row, branch in zip(panels, reversed(range(len(labels))), strict=True):
         show_input(row[0], record, branch)
+        _label(row[0], "x in pixels" if branch == 0 else "", "y in pixels")
         row[0].set_title(f"{labels[branch]}:\nits image in pixels", fontsize=8.5)
         shown = [column.maps[branch] for column in columns if column.before is None]
         pictures, explained = _color_by_width(record, shown)
@@ -121,6 +123,8 @@ def _draw_branches(figure: SubFigure, record: Record, columns: Sequence[_Column]
             else:
                 change = relative_change(column.before[branch], column.maps[branch])
                 _show_change(figure, axes, record, change, column.title)
+        for number, axes in enumerate(row[1:]):
+            _label(axes, _COLUMN if branch == 0 else "", "" if number else _ROW)
         for axes in row:
             _finish(axes, branch)
 
@@ -144,6 +148,7 @@ def _draw_merge(figure: SubFigure, record: Record) -> None:
         panels, branches, titles, pictures, shares, strict=True
     ):
         _show(axes, record, picture, f"{title}\n{_percent(share)}")
+        _label(axes, _COLUMN, _ROW if axes is panels[0] else "")
         _finish(axes, branch)
 
 
@@ -189,6 +194,11 @@ def _show_change(
     bar.set_label("in %", fontsize=7.5)
 
 
+def _label(axes: Axes, x: str, y: str) -> None:
+    axes.set_xlabel(x, fontsize=7.5)
+    axes.set_ylabel(y, fontsize=7.5)
+
+
 def _finish(axes: Axes, branch: int | None) -> None:
     axes.tick_params(labelsize=7, length=2)
     for axis in (axes.xaxis, axes.yaxis):
@@ -213,7 +223,6 @@ def _percent(share: float) -> str:
 def _caption(columns: Sequence[_Column], subtitle: str) -> str:
     sentences = [
         subtitle,
-        "Axes count the cells of a map.",
         "Equal colours are equal features within a branch (as long as its channels stay the same), "
         "and within the merge up to the sum; every feature map behind it has colours of its own.",
         "Each cell is brought to mean 0 and deviation 1 over its channels first. The percentage is "

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from torch import nn
 
@@ -77,11 +78,7 @@ def branch_labels(network: PIIPNetwork) -> list[str]:
     Returns:
         One name per branch, ascending in resolution, all different.
     """
-    sizes = [branch.img_size for branch in network.branches]
-    return [
-        f"{size} px branch" + (f" (no. {number})" if sizes.count(size) > 1 else "")
-        for number, size in enumerate(sizes)
-    ]
+    return _labels_of([cast(Branch, branch).img_size for branch in network.branches])
 
 
 def view_branches(record: Record) -> list[BranchView]:
@@ -137,15 +134,13 @@ def cost_shares(model: nn.Module, image_size: tuple[int, int]) -> list[CostShare
 
 def _group(report: CostReport) -> list[CostShare]:
     shares: dict[str, CostShare] = {}
+    labels = _labels_of(report.resolutions[::-1])
     in_network = {"interactions", "merge", "stage_merges", "feature_maps", "image_pyramid"}
     for part in report.rows:
         branch = None
         if part.name.startswith("branches."):
             branch = int(part.name.split(".")[1])
-            side = report.resolutions[::-1][branch]
-            label = f"{side} px branch"
-            if report.resolutions.count(side) > 1:
-                label += f" (no. {branch})"
+            label = labels[branch]
         elif part.name == "interactions":
             label = "interactions"
         else:
@@ -157,6 +152,14 @@ def _group(report: CostReport) -> list[CostShare]:
     order = {"interactions": 1, NETWORK_REST: 2, BEHIND_NETWORK: 3}
     found = [share for share in shares.values() if share.params or share.flops]
     return sorted(found, key=lambda share: order.get(share.label, 0))
+
+
+def _labels_of(sizes: Sequence[int]) -> list[str]:
+    """Names of branches whose images have these longest sides in pixels, ascending."""
+    return [
+        f"{size} px branch" + (f" (no. {number})" if sizes.count(size) > 1 else "")
+        for number, size in enumerate(sizes)
+    ]
 
 
 def _describe(branch: Branch) -> str:

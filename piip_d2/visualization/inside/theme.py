@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch, Rectangle
 
-from piip_d2.visualization.figures import PALETTE, new_figure
+from piip_d2.visualization.figures import CAPTION_STYLE, PALETTE, caption_lines, new_figure
 from piip_d2.visualization.inside.record import Record
 
 if TYPE_CHECKING:
@@ -25,8 +24,6 @@ MARKERS = "osD^vP*X"
 GREY = "#8a8a8a"
 PADDING = "#c9c9c9"
 
-# Characters of the caption's font per inch of the figure's width.
-_CAPTION_DENSITY = 13.0
 # Inches that an entry of a legend takes.
 _LEGEND_COLUMN = 2.0
 
@@ -53,10 +50,12 @@ def framed_figure(
     Returns:
         The figure, and the part of it to draw in.
     """
-    lines = textwrap.wrap(" ".join(caption.split()), int(width * _CAPTION_DENSITY))
+    lines = caption_lines(caption, width)
     columns = max(1, min(legend_columns, len(handles), int(width / _LEGEND_COLUMN)))
     legend_rows = -(-len(handles) // columns)
-    legend_height = 0.24 * legend_rows + 0.18 if handles else 0.0
+    # The entries of a row are as high as the one with the most lines.
+    more_lines = sum(str(handle.get_label()).count("\n") for handle in handles)
+    legend_height = 0.24 * legend_rows + 0.15 * more_lines + 0.18 if handles else 0.0
     footer_height = legend_height + 0.175 * len(lines) + 0.15
     figure = new_figure(width, body_height + footer_height + 0.5)
     figure.suptitle(title, fontsize=13, fontweight="bold")
@@ -67,7 +66,7 @@ def framed_figure(
             handles=handles, loc="upper center", ncols=columns, fontsize=8.5, handlelength=2.6
         )
     below = 0.07 / footer_height
-    footer.text(0.5, below, "\n".join(lines), ha="center", va="bottom", fontsize=9, color="#333333")
+    footer.text(0.5, below, "\n".join(lines), ha="center", va="bottom", **CAPTION_STYLE)
     return figure, body
 
 

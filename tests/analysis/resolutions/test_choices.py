@@ -59,19 +59,22 @@ def test_resolutions_must_fit():
 def test_images_are_scaled_with_the_largest_branch():
     resize = {"short_edge_length": 672, "max_size": 1120}
     choice = {"short_edge_length": [480, 800], "max_size": 1333}
-    loader = OmegaConf.create({"mapper": {"augmentations": [resize, {"prob": 0.5}, choice]}})
+    unlimited = {"short_edge_length": 480}
+    steps = [resize, {"prob": 0.5}, choice, unlimited]
+    loader = OmegaConf.create({"mapper": {"augmentations": steps}})
     set_image_scale(loader, 896, 1120)
-    first, second, third = loader.mapper.augmentations
+    first, second, third, fourth = loader.mapper.augmentations
     # As a config for 896 pixels has it: 896 * 800 // 1333.
     assert first == {"short_edge_length": 537, "max_size": 896}
     assert second == {"prob": 0.5}
     assert third == {"short_edge_length": [384, 640], "max_size": 1066}
+    assert fourth == {"short_edge_length": 384}
 
 
 def test_images_that_are_not_resized_cannot_be_scaled():
     loader = OmegaConf.create({"mapper": {"augmentations": []}})
     set_image_scale(loader, 96, 96)
-    with pytest.raises(ValueError, match="short_edge_length and max_size"):
+    with pytest.raises(ValueError, match="a step with short_edge_length.*it has none"):
         set_image_scale(loader, 64, 96)
 
 

@@ -56,11 +56,17 @@ def test_points_outside_the_image_are_refused(point: tuple[float, float]) -> Non
         looks_at(record, (1.0, 0.5))
 
 
-def test_points_outside_the_map_are_known() -> None:
-    what = Look(
-        0, 0, 1, (0, 0), (2, 2), (4, 4), np.array([[[0.5, 0.5], [-0.1, 0.5]]]), np.ones((1, 2))
-    )
-    assert what.outside is not None and what.outside.tolist() == [[False, True]]
+def test_points_that_read_zeros_are_known() -> None:
+    # Half a cell is 1/8 of the map's width and 1/4 of its height.
+    points = [(0.5, 0.5), (-0.02, 0.5), (-0.125, 0.5), (1.12, 0.5), (1.13, 0.5)]
+    points += [(0.5, 1.2), (0.5, 1.3), (0.5, -0.25)]
+    places = np.array([points])
+    what = Look(0, 0, 1, (0, 0), (2, 2), (2, 4), places, np.ones((1, len(points))))
+    grid = torch.tensor(places[None], dtype=torch.float32) * 2 - 1
+    read = F.grid_sample(torch.ones(1, 1, 2, 4), grid, align_corners=False)[0, 0, 0]
+    assert what.outside is not None
+    assert what.outside[0].tolist() == (read == 0).tolist()
+    assert what.outside[0].tolist() == [False, False, True, False, True, False, True, True]
     assert what.num_heads == 1
 
 

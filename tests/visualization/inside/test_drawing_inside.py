@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,33 @@ def test_samples_are_drawn_where_they_are() -> None:
         assert weights in axes.get_title()
 
 
+def test_features_have_labels() -> None:
+    record = record_network(NETWORKS["two ViTs"](), IMAGES)
+    panels = [axes for axes in _axes(draw_features(record)) if axes.get_label() != "<colorbar>"]
+    maps = [axes for axes in panels if "its image" not in axes.get_title()]
+    for axes in maps:
+        spec = axes.get_subplotspec()
+        assert spec is not None
+        assert axes.get_xlabel() == "column of the map" * spec.is_last_row()
+    assert [axes.get_ylabel() for axes in maps].count("row of the map") == len(record.branches) + 1
+    images = [axes for axes in panels if axes not in maps]
+    assert [axes.get_ylabel() for axes in images] == ["y in pixels"] * 2
+    assert [axes.get_xlabel() for axes in images] == ["", "x in pixels"]
+
+
+def test_frame_of_what_is_beside_stays_in_the_image() -> None:
+    record = record_network(NETWORKS["two ViTs"](), IMAGES)
+    (look, *_) = looks_at(record, (0.3, 0.6))
+    assert look.points is not None
+    far = replace(look, points=look.points * 50)
+    figure = draw_attention(record, [far])
+    axes = next(axes for axes in _axes(figure) if "looks at" in axes.get_title())
+    (frame,) = (patch for patch in axes.patches if patch.get_linestyle() == "--")
+    left, bottom, right, top = frame.get_bbox().extents
+    assert 0 < left < right < axes.get_xlim()[1]
+    assert 0 < min(bottom, top) < max(bottom, top) < axes.get_ylim()[0]
+
+
 def test_branches_are_described() -> None:
     record = record_network(NETWORKS["four ViTs"](), IMAGES, (90, 128))
     views = view_branches(record)
@@ -176,7 +204,11 @@ def _check_axes(figure: Figure, name: str) -> None:
         is_bar = axes.get_label() == "<colorbar>"
         if not is_empty and not is_bar:
             assert axes.get_title(), name
-            assert name == "features" or (axes.get_xlabel() or axes.get_ylabel()), name
+            spec = axes.get_subplotspec()
+            assert spec is not None
+            # What panels beside and below one another have in common stands at the edge.
+            assert axes.get_xlabel() or not spec.is_last_row(), name
+            assert axes.get_ylabel() or not spec.is_first_col() or axes.get_xlabel(), name
 
 
 def _parts(figure: Figure) -> list:
