@@ -31,7 +31,8 @@ def get_config_file(name: str) -> str:
     """Path of an experiment's file.
 
     Args:
-        name: As in ``"mask_rcnn/piip_tsb_1120_896_448_1x"``, with or without ``.py``.
+        name: As in ``"mask_rcnn/piip_tsb_1120_896_448_1x"``, with or without ``configs/`` before
+            and ``.py`` behind it.
 
     Returns:
         The path.
@@ -39,7 +40,7 @@ def get_config_file(name: str) -> str:
     Raises:
         ValueError: If there is no such experiment; the message has names that look alike.
     """
-    stem = name.removesuffix(".py")
+    stem = name.removeprefix("configs/").removesuffix(".py")
     if stem not in list_configs():
         raise ValueError(f"no configuration named {name!r}{_hint(stem)}")
     return str(_root() / f"{stem}.py")
@@ -71,7 +72,8 @@ def get_config(name: str) -> DictConfig:
     """Loads an experiment from wherever the package is installed.
 
     Args:
-        name: As in ``"mask_rcnn/piip_tsb_1120_896_448_1x"``, with or without ``.py``.
+        name: As in ``"mask_rcnn/piip_tsb_1120_896_448_1x"``, with or without ``configs/`` before
+            and ``.py`` behind it.
 
     Returns:
         The configuration, to be changed at will: every call loads it anew.

@@ -8,6 +8,7 @@ python tools/export_model.py --config-file configs/quick/dino_scenes.py \\
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from piip_d2.export import (
 )
 from piip_d2.predictor import Predictor
 
+logger = logging.getLogger("piip_d2.export_model")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns 0, or 1 if nothing could be exported or the file is not what the model is."""
@@ -36,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "that takes smaller images too"
             )
         predictor = Predictor(args.config_file, args.checkpoint, device="cpu", overrides=args.opts)
+        logger.info("Exporting takes a minute or more, the longer the more blocks there are.")
         options = {"opset": args.opset, "batch_size": args.batch_size}
         size = (*args.image_size,)
         if args.part == "backbone":

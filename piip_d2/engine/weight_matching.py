@@ -109,7 +109,9 @@ def _check_complete(missing: Sequence[str], model: nn.Module, purpose: str) -> N
     if purpose == "evaluate" and lacking:
         raise ValueError(
             f"the checkpoint leaves {len(lacking)} of {len(parameters)} parameters untrained, so "
-            f"its evaluation would mean nothing: {_some(lacking)} are missing or of another shape"
+            f"what it finds would mean nothing: {_some(lacking)} are missing or of another shape. "
+            "Give a checkpoint of the whole model; the train.init_checkpoint of a configuration "
+            'may be a start for training alone. "train.init_checkpoint=" leaves random weights'
         )
 
 
