@@ -10,24 +10,14 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from piip_d2.engine.compilation import compile_as_configured, compile_backbone
-from piip_d2.modeling.backbone import PIIPNetwork, ViTBranch, build_network
+from piip_d2.modeling.backbone import PIIPNetwork, build_network
+from tests.export.small import small_branches
 
 
 @pytest.fixture
 def network() -> PIIPNetwork:
-    branches = [
-        ViTBranch(
-            img_size=side,
-            embed_dim=width,
-            depth=1,
-            num_heads=2,
-            window_size=3,
-            pretrain_img_size=64,
-        )
-        for side, width in ((128, 32), (64, 64))
-    ]
     torch.compiler.reset()
-    return build_network(branches, num_interactions=1)
+    return build_network(small_branches(64), num_interactions=1)
 
 
 def test_one_graph_gives_the_same_maps_for_all_sizes(network: PIIPNetwork) -> None:

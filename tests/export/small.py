@@ -21,7 +21,7 @@ LEVELS = ["res3", "res4"]
 def small_network(**options: Any) -> PIIPNetwork:
     """Two branches that meet once, with windows and stretched positions, and no zero weights."""
     torch.manual_seed(0)
-    network = build_network(_branches(), **{**_options(), **options}).eval()
+    network = build_network(small_branches(), **{**_options(), **options}).eval()
     _disturb(network)
     return network
 
@@ -63,13 +63,14 @@ def small_mask_rcnn() -> GeneralizedRCNN:
 
 def _backbone(out_channels: int) -> ChannelMapper:
     piip = build_piip(
-        _branches(), **_options(), size_divisibility=32, interaction_drop_path_rate=0.0
+        small_branches(), **_options(), size_divisibility=32, interaction_drop_path_rate=0.0
     )
     assert isinstance(piip.output_shape()["res3"], ShapeSpec)
     return ChannelMapper(piip, LEVELS, out_channels, num_levels=2, num_groups=4)
 
 
-def _branches() -> list[ViTBranch]:
+def small_branches(low_width: int = 32) -> list[ViTBranch]:
+    """Two of them; the width of the one of lower resolution can be chosen."""
     # The table of positions of one branch has to be stretched at 128 pixels, the other's not.
     return [
         ViTBranch(
@@ -80,7 +81,7 @@ def _branches() -> list[ViTBranch]:
             window_size=3,
             pretrain_img_size=64,
         )
-        for side, width in ((128, 32), (64, 32))
+        for side, width in ((128, 32), (64, low_width))
     ]
 
 

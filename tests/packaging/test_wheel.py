@@ -89,21 +89,8 @@ def test_binary_asks_for_the_stable_interfaces_alone(wheel: Path, tmp_path: Path
 
 
 def test_wheel_works_where_it_is_installed(wheel: Path, tmp_path: Path) -> None:
-    site = tmp_path / "site"
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
-    subprocess.run([*pip, "--target", str(site), str(wheel)], check=True)
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", _PROGRAM],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(site)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.stdout.split() == [
-        str(site / "piip_d2" / "__init__.py"),
-        *("True", "[0.5]", "True"),
-    ], result.stderr
+    expected = [str(tmp_path / "site" / "piip_d2" / "__init__.py"), "True", "[0.5]", "True"]
+    _check_installed(wheel, tmp_path, _PROGRAM, expected)
 
 
 _PREDICTION = """
@@ -121,18 +108,21 @@ print(piip_d2.configs.__file__, *size)
 def test_published_configs_work_by_name_where_the_wheel_is_installed(
     wheel: Path, tmp_path: Path
 ) -> None:
-    site = tmp_path / "site"
+    expected = [str(tmp_path / "site" / "piip_d2" / "configs" / "__init__.py"), "60", "90"]
+    _check_installed(wheel, tmp_path, _PREDICTION, expected)
+
+
+def _check_installed(wheel: Path, folder: Path, program: str, expected: list[str]) -> None:
+    """Installs a wheel into a folder, and compares the words that a program prints there."""
+    site = folder / "site"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
     subprocess.run([*pip, "--target", str(site), str(wheel)], check=True)
     result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", _PREDICTION],
-        cwd=tmp_path,
+        [sys.executable, "-W", "ignore", "-c", program],
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": str(site)},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert result.stdout.split() == [
-        str(site / "piip_d2" / "configs" / "__init__.py"),
-        *("60", "90"),
-    ], result.stderr
+    assert result.stdout.split() == expected, result.stderr
