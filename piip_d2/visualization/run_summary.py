@@ -22,12 +22,11 @@ from piip_d2.engine.seeding import resolve_seed
 from piip_d2.predictor import Predictor, choose_device
 
 from .contact_sheet import Example, draw_contact_sheet
-from .curves import Series, read_metrics
+from .curves import AP_TASKS, Series, read_metrics
 from .training import draw_training
 
 _logger = logging.getLogger(__name__)
 
-_TASKS = {"bbox": "box", "segm": "mask"}
 _COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 # Metrics by task, as Detectron2's evaluators return them; None or absent where undefined.
@@ -158,13 +157,13 @@ def known_results(
         found: dict[str, dict[str, float | None]] = {}
         for name, series in metrics.items():
             task, _, metric = name.partition("/")
-            if task in _TASKS and metric:
+            if task in AP_TASKS and metric:
                 found.setdefault(task, {})[metric] = dict(series).get(iteration)
         return found
     file = run_dir / "results.json"
     if file.is_file():
         loaded: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return {task: loaded[task] for task in _TASKS if task in loaded}
+        return {task: loaded[task] for task in AP_TASKS if task in loaded}
     return {}
 
 
@@ -172,7 +171,7 @@ def tabulate_results(results: Results) -> str:
     """Formats metrics by task as a table of AP in percent; "-" where undefined."""
     rows = [
         [name, *(_percent(results[task].get(column)) for column in _COLUMNS)]
-        for task, name in _TASKS.items()
+        for task, name in AP_TASKS.items()
         if task in results
     ]
     return tabulate(
@@ -242,7 +241,7 @@ def _examples(predictor: Predictor, records: Sequence[dict[str, Any]]) -> dict[s
 def _in_short(results: Results) -> str:
     return ", ".join(
         f"{name} AP {_percent(results[task].get('AP'))}, AP50 {_percent(results[task].get('AP50'))}"
-        for task, name in _TASKS.items()
+        for task, name in AP_TASKS.items()
         if task in results
     )
 
