@@ -8,6 +8,7 @@ import logging
 import os
 import random
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -64,10 +65,20 @@ def _seed_and_threads() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _loggers() -> Iterator[None]:
-    """Lets ``caplog`` see all messages, also behind a test that has set up a run's logging."""
+    """Undoes what a test's ``setup_logger`` did, so that ``caplog`` sees the next one's messages.
+
+    A handler left behind would write to the captured output of a test that has ended.
+    """
+    loggers = [logging.getLogger(name) for name in ("fvcore", "detectron2", "piip_d2")]
+    handlers = [list(logger.handlers) for logger in loggers]
     yield
-    for name in ("fvcore", "detectron2", "piip_d2"):
-        logging.getLogger(name).propagate = True
+    changed = [logger.handlers != before for logger, before in zip(loggers, handlers, strict=True)]
+    for logger, before in zip(loggers, handlers, strict=True):
+        logger.handlers[:] = before
+        logger.propagate = True
+    if any(changed):
+        # It remembers which handlers it has added.
+        sys.modules["detectron2.utils.logger"].setup_logger.cache_clear()
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
