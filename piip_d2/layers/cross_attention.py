@@ -28,6 +28,7 @@ class DeformableCrossAttention(nn.Module):
         feature: Tensor,
         *,
         query_norm: nn.Module | None = None,
+        feature_proj: nn.Linear | None = None,
         feature_norm: nn.Module | None = None,
         scale: Tensor | None = None,
     ) -> Tensor:
@@ -36,7 +37,8 @@ class DeformableCrossAttention(nn.Module):
         Args:
             query: The map that looks.
             feature: The map that is looked at.
-            query_norm: See :class:`MSDeformAttn`, like the next two.
+            query_norm: See :class:`MSDeformAttn`, like the next three.
+            feature_proj: See there.
             feature_norm: See there.
             scale: See there.
 
@@ -51,6 +53,7 @@ class DeformableCrossAttention(nn.Module):
             [(feature.shape[1], feature.shape[2])],
             query_grid=(height, width),
             query_norm=query_norm,
+            feature_proj=feature_proj,
             feature_norm=feature_norm,
             scale=scale,
         )

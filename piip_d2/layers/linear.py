@@ -11,13 +11,20 @@ class Linear(nn.Linear):
     """PyTorch's linear layer on the fastest path, see :func:`piip_d2.ops.linear`."""
 
     def forward(
-        self, x: Tensor, *, norm: nn.Module | None = None, scale: Tensor | None = None
+        self,
+        x: Tensor,
+        *,
+        projection: nn.Linear | None = None,
+        norm: nn.Module | None = None,
+        scale: Tensor | None = None,
     ) -> Tensor:
         """Maps (..., in_features) to (..., out_features).
 
         Args:
             x: The input.
-            norm: What it passes first, see :func:`piip_d2.ops.norm_linear`; None for nothing.
+            projection: What it passes before the norm, see :func:`piip_d2.ops.norm_linear`; None
+                for nothing.
+            norm: What it passes then, see there; None for nothing, and no ``projection``.
             scale: Factors of the result, see :func:`piip_d2.ops.scaled_linear`; None for none. Not
                 together with ``norm``.
 
@@ -25,26 +32,39 @@ class Linear(nn.Linear):
             The output.
         """
         if norm is not None:
-            return norm_linear(x, norm, self.weight, self.bias)
+            first = None if projection is None else (projection.weight, projection.bias)
+            return norm_linear(x, norm, self.weight, self.bias, projection=first)
         return scaled_linear(x, self.weight, self.bias, scale)
 
 
 def call_linear(
-    layer: nn.Module, x: Tensor, *, norm: nn.Module | None = None, scale: Tensor | None = None
+    layer: nn.Module,
+    x: Tensor,
+    *,
+    projection: nn.Module | None = None,
+    norm: nn.Module | None = None,
+    scale: Tensor | None = None,
 ) -> Tensor:
     """Calls a linear layer, or what a user has put in its place.
 
     Args:
         layer: From (..., in_features) to (..., out_features); only :class:`Linear` itself is asked
-            to take in ``norm`` and ``scale``.
+            to take in what is around it.
         x: The input.
-        norm: What it passes first; None for nothing.
+        projection: What it passes first, only taken in if it is :class:`Linear` itself and there
+            is a norm; None for nothing.
+        norm: What it passes then; None for nothing.
         scale: (out_features,), factors of the result; None for none. Not together with ``norm``.
 
     Returns:
         The output.
     """
-    if type(layer) is Linear:
-        return layer(x, norm=norm, scale=scale)
+    takes_in = type(layer) is Linear
+    if projection is not None and not (
+        takes_in and norm is not None and type(projection) is Linear
+    ):
+        x, projection = projection(x), None
+    if takes_in:
+        return layer(x, projection=projection, norm=norm, scale=scale)
     x = layer(x if norm is None else norm(x))
     return x if scale is None else x * scale

@@ -83,6 +83,7 @@ class MSDeformAttn(nn.Module):
         *,
         query_grid: tuple[int, int] | None = None,
         query_norm: nn.Module | None = None,
+        feature_proj: nn.Linear | None = None,
         feature_norm: nn.Module | None = None,
         scale: Tensor | None = None,
     ) -> Tensor:
@@ -93,12 +94,14 @@ class MSDeformAttn(nn.Module):
             reference_points: (B or 1, Q, L or 1, 2) as (x, y), or (B or 1, Q, L or 1, 4) as boxes
                 (centre x, centre y, width, height); all in [0, 1] over the whole map. None if the
                 queries stand in a grid. 16 bit are too few for them.
-            feature: (B, S, kv_dim), the attended maps, flattened and joined.
+            feature: (B, S, kv_dim), the attended maps, flattened and joined; before
+                ``feature_proj``, if there is one.
             spatial_shapes: (H, W) of every level.
             padding_mask: (B, S), True where a position is padding and reads as zero.
             query_grid: Rows and columns of a grid over the maps, in whose cells the queries stand.
             query_norm: What the queries pass first; None for nothing.
-            feature_norm: What ``feature`` passes first; None for nothing.
+            feature_proj: What ``feature`` passes first; None for nothing.
+            feature_norm: What it passes then; None for nothing.
             scale: (C,), factors of the result; None for none.
 
         Returns:
@@ -109,8 +112,8 @@ class MSDeformAttn(nn.Module):
                 and ``query_grid`` is given.
             TypeError: If ``padding_mask`` is not bool.
         """
-        self._check(query, feature, padding_mask)
-        value = call_linear(self.value_proj, feature, norm=feature_norm)
+        self._check(query, feature, padding_mask, feature_proj)
+        value = call_linear(self.value_proj, feature, projection=feature_proj, norm=feature_norm)
         if padding_mask is not None:
             value = value.masked_fill(padding_mask[..., None], 0.0)
         samples = (self.num_heads, self.num_levels, self.num_points)
@@ -136,8 +139,15 @@ class MSDeformAttn(nn.Module):
             query, norm, [layer.weight for layer in layers], [layer.bias for layer in layers]
         )
 
-    def _check(self, query: Tensor, feature: Tensor, padding_mask: Tensor | None) -> None:
-        widths = (self.sampling_offsets.in_features, self.value_proj.in_features)
+    def _check(
+        self,
+        query: Tensor,
+        feature: Tensor,
+        padding_mask: Tensor | None,
+        feature_proj: nn.Linear | None,
+    ) -> None:
+        first = self.value_proj if feature_proj is None else feature_proj
+        widths = (self.sampling_offsets.in_features, first.in_features)
         for name, tensor, width in zip(("query", "feature"), (query, feature), widths, strict=True):
             if tensor.dim() != 3 or tensor.shape[2] != width:
                 raise ValueError(

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from piip_d2.ops._frugal_function import recomputing_linear
 from piip_d2.ops.linear import is_transformed, linear, linear_gelu
 
 # Elements of an input from which the memory is worth the time of a few more calls.
@@ -43,24 +43,34 @@ def saves_memory(x: Tensor) -> bool:
     )
 
 
-def norm_linear(x: Tensor, norm: nn.Module, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def norm_linear(
+    x: Tensor,
+    norm: nn.Module,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    projection: tuple[Tensor, Tensor | None] | None = None,
+) -> Tensor:
     """A linear layer behind a norm.
 
     Args:
-        x: (..., in_features).
+        x: (..., in_features), or what ``projection`` makes it of.
         norm: Maps it to the same shape. The result of a layer norm is not kept, that of any other
             module is.
         weight: (out_features, in_features).
         bias: (out_features,), or None for none.
+        projection: Weight and bias of a linear layer before the norm, whose result is not kept
+            where the norm's is not; None for none.
 
     Returns:
         (..., out_features).
     """
     if type(norm) is not nn.LayerNorm or not saves_memory(x):
+        x = x if projection is None else linear(x, *projection)
         return linear(norm(x), weight, bias)
-    parameters = [tensor for tensor in (norm.weight, norm.bias) if tensor is not None]
-    prepare = partial(_layer_norm, norm.normalized_shape, norm.eps)
-    return _apply(prepare, x, weight, bias, None, *parameters)
+    prepare = partial(_prepare, norm.normalized_shape, norm.eps)
+    parameters = (norm.weight, norm.bias, *(projection or (None, None)))
+    return recomputing_linear(prepare, x, weight, bias, None, *parameters)
 
 
 def norm_linears(
@@ -167,132 +177,19 @@ def _apply_and_scale(
     bias: Tensor | None,
     scale: Tensor | None,
 ) -> Tensor:
-    # Scaled weights take more than the result where they are larger.
-    if scale is None or x.numel() < weight.shape[1] ** 2:
-        output = _apply(prepare, x, weight, bias, None)
-        return output if scale is None else output * scale
-    output = _apply(prepare, x, weight, bias, scale)
+    output = recomputing_linear(prepare, x, weight, bias, scale)
     # Under autocast, factors in 32 bits give results in 32 bits.
-    return output.to(torch.promote_types(output.dtype, scale.dtype))
+    return output if scale is None else output.to(torch.promote_types(output.dtype, scale.dtype))
 
 
-def _apply(
-    prepare: Callable[..., Tensor] | None,
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    scale: Tensor | None,
-    *parameters: Tensor,
-) -> Tensor:
-    output: Tensor = _FrugalLinear.apply(prepare, x, weight, bias, scale, *parameters)
-    return output
-
-
-class _FrugalLinear(torch.autograd.Function):
-    """``linear(prepare(x, *parameters)) * scale``, of which x and the weights are kept."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        prepare: Callable[..., Tensor] | None,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        scale: Tensor | None,
-        *parameters: Tensor,
-    ) -> Tensor:
-        ctx.prepare = prepare
-        ctx.autocast = _autocast_state(x.device.type)
-        ctx.save_for_backward(x, weight, None if scale is None else bias, scale, *parameters)
-        prepared = x if prepare is None else prepare(x, *parameters)
-        if scale is not None:
-            weight = weight * scale[:, None]
-            bias = None if bias is None else bias * scale
-        return linear(prepared, weight, bias)
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, bias, scale, *parameters = ctx.saved_tensors
-        _, need_x, *need_weights = ctx.needs_input_grad[:5]
-        # Asked for a second derivative, all of this is differentiated itself.
-        is_differentiated = torch.is_grad_enabled()
-        sources = [x, *parameters]
-        needs = [need_x, *ctx.needs_input_grad[5:]]
-        if not is_differentiated:
-            sources = [
-                source.detach().requires_grad_(need)
-                for source, need in zip(sources, needs, strict=True)
-            ]
-        with torch.enable_grad(), _autocast(ctx.autocast):
-            prepared = x if ctx.prepare is None else ctx.prepare(*sources)
-        by_weights = _weight_gradients(prepared, grad_output, weight, bias, scale, need_weights)
-        by_sources: list[Tensor | None] = [None] * len(sources)
-        if any(needs):
-            scaled = weight if scale is None else weight * scale[:, None]
-            by_prepared = linear(grad_output, scaled.to(grad_output.dtype).t()).to(prepared.dtype)
-            if ctx.prepare is None:
-                by_sources = [by_prepared]
-            else:
-                wanted = [source for source, need in zip(sources, needs, strict=True) if need]
-                found = iter(
-                    torch.autograd.grad(
-                        prepared, wanted, by_prepared, create_graph=is_differentiated
-                    )
-                )
-                by_sources = [next(found) if need else None for need in needs]
-        return None, by_sources[0], *by_weights, *by_sources[1:]
-
-
-def _weight_gradients(
-    prepared: Tensor,
-    grad_output: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    scale: Tensor | None,
-    needs: Sequence[bool],
-) -> list[Tensor | None]:
-    """Gradients of weight, bias and scale, those that are needed."""
-    need_weight, need_bias, need_scale = needs
-    rows = grad_output.reshape(-1, weight.shape[0])
-    by_weight = by_bias = by_scale = None
-    if need_weight or need_scale:
-        columns = prepared.reshape(-1, weight.shape[1])
-        by_weight = (rows.t() @ columns.to(rows.dtype)).to(weight.dtype)
-    if need_bias or (need_scale and bias is not None):
-        by_bias = rows.sum(0).to(weight.dtype)
-    if scale is not None:
-        if need_scale and by_weight is not None:
-            by_scale = (by_weight * weight).sum(1)
-            if bias is not None and by_bias is not None:
-                by_scale = by_scale + by_bias * bias
-        by_weight = None if by_weight is None else by_weight * scale[:, None]
-        by_bias = None if by_bias is None else by_bias * scale
-    return [
-        by_weight if need_weight else None,
-        by_bias if need_bias else None,
-        by_scale,
-    ]
-
-
-def _layer_norm(
+def _prepare(
     shape: Sequence[int],
     eps: float,
     x: Tensor,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
+    norm_weight: Tensor | None,
+    norm_bias: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
 ) -> Tensor:
-    return F.layer_norm(x, list(shape), weight, bias, eps)
-
-
-def _autocast_state(device_type: str) -> dict[str, Any]:
-    is_there = torch.amp.is_autocast_available(device_type)
-    return {
-        "device_type": device_type if is_there else "cpu",
-        "enabled": is_there and torch.is_autocast_enabled(device_type),
-        "dtype": torch.get_autocast_dtype(device_type) if is_there else None,
-    }
-
-
-def _autocast(state: dict[str, Any]) -> Any:
-    # What would be cached are weights, and none are cast here.
-    return torch.autocast(**state, cache_enabled=False)
+    x = x if weight is None else linear(x, weight, bias)
+    return F.layer_norm(x, list(shape), norm_weight, norm_bias, eps)

@@ -28,15 +28,16 @@ def _tensors(dtype: torch.dtype = torch.float64, rows: int = _ROWS) -> dict[str,
     return {name: torch.randn(shape, dtype=dtype) for name, shape in shapes.items()}
 
 
-def _norm() -> nn.LayerNorm:
+def _norm(width: int) -> nn.LayerNorm:
     torch.manual_seed(1)
-    norm = nn.LayerNorm(_WIDTH, dtype=torch.float64)
+    norm = nn.LayerNorm(width, dtype=torch.float64)
     for parameter in norm.parameters():
         nn.init.normal_(parameter)
     return norm
 
 
-_NORM = _norm()
+_NORM = _norm(_WIDTH)
+_SMALL_NORM = _norm(_OUT)
 _Function = Callable[..., Tensor]
 _CASES: dict[str, tuple[_Function, _Function]] = {
     "norm": (
@@ -48,6 +49,20 @@ _CASES: dict[str, tuple[_Function, _Function]] = {
             x, nn.LayerNorm(_WIDTH, elementwise_affine=False), weight
         ),
         lambda x, weight, bias, scale: F.linear(F.layer_norm(x, (_WIDTH,)), weight),
+    ),
+    "projection and norm": (
+        lambda x, weight, bias, scale: norm_linear(
+            x, _SMALL_NORM, weight[:3, :_OUT], bias[:3], projection=(weight, scale)
+        ),
+        lambda x, weight, bias, scale: F.linear(
+            _SMALL_NORM(F.linear(x, weight, scale)), weight[:3, :_OUT], bias[:3]
+        ),
+    ),
+    "projection and other norm": (
+        lambda x, weight, bias, scale: norm_linear(
+            x, nn.Softmax(-1), weight[:3, :_OUT], projection=(weight, None)
+        ),
+        lambda x, weight, bias, scale: F.linear(F.linear(x, weight).softmax(-1), weight[:3, :_OUT]),
     ),
     "other norm": (
         lambda x, weight, bias, scale: norm_linear(x, nn.Softmax(-1), weight, bias),
@@ -88,6 +103,10 @@ _CASES: dict[str, tuple[_Function, _Function]] = {
 }
 
 
+def _norm_parameters() -> list[nn.Parameter]:
+    return [*_NORM.parameters(), *_SMALL_NORM.parameters()]
+
+
 @pytest.mark.parametrize("name", _CASES)
 @pytest.mark.parametrize("rows", [_ROWS, 4])
 @pytest.mark.parametrize("learned", [("x", "weight", "bias", "scale"), ("x",), ("x", "scale")])
@@ -95,7 +114,7 @@ def test_values_and_gradients(name: str, rows: int, learned: tuple[str, ...]) ->
     results = []
     for function in _CASES[name]:
         tensors = _tensors(rows=rows)
-        wanted = [tensors[key].requires_grad_() for key in learned] + list(_NORM.parameters())
+        wanted = [tensors[key].requires_grad_() for key in learned] + _norm_parameters()
         output = function(**tensors)
         gradients = torch.autograd.grad(output.square().sum(), wanted, allow_unused=True)
         results.append([output, *[gradient for gradient in gradients if gradient is not None]])
@@ -113,10 +132,10 @@ def test_first_and_second_derivative(name: str) -> None:
     torch.autograd.gradgradcheck(function, tuple(tensors.values()), fast_mode=True)
 
 
-@pytest.mark.parametrize("name", ["norm", "gelu and scale", "scale", "mlp"])
+@pytest.mark.parametrize("name", ["norm", "projection and norm", "gelu and scale", "scale", "mlp"])
 def test_under_autocast(name: str) -> None:
     results = []
-    norm = _NORM.float()
+    norms = nn.ModuleList([_NORM, _SMALL_NORM]).float()
     try:
         for function in _CASES[name]:
             tensors = _tensors(torch.float32)
@@ -124,21 +143,21 @@ def test_under_autocast(name: str) -> None:
             with torch.autocast("cpu", torch.bfloat16):
                 output = function(**tensors)
             gradients = torch.autograd.grad(
-                output.float().square().sum(), [*wanted, *norm.parameters()], allow_unused=True
+                output.float().square().sum(), [*wanted, *norms.parameters()], allow_unused=True
             )
             results.append([output, *[x for x in gradients if x is not None]])
     finally:
-        norm.double()
+        norms.double()
     for actual, expected in zip(*results, strict=True):
         assert actual.dtype == expected.dtype
         error = (actual - expected).float().norm() / expected.float().norm()
         assert error < 2e-2
 
 
-@pytest.mark.parametrize(("name", "kept"), [("norm", "x"), ("gelu and scale", "x"), ("scale", "x")])
-def test_no_result_is_kept(name: str, kept: str) -> None:
+@pytest.mark.parametrize("name", ["norm", "projection and norm", "gelu and scale", "scale"])
+def test_no_result_is_kept(name: str) -> None:
     tensors = {key: tensor.requires_grad_() for key, tensor in _tensors().items()}
-    known = {x.untyped_storage()._cdata for x in (*tensors.values(), *_NORM.parameters())}
+    known = {x.untyped_storage()._cdata for x in (*tensors.values(), *_norm_parameters())}
     foreign: list[Tensor] = []
 
     def pack(tensor: Tensor) -> Tensor:

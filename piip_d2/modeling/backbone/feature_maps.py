@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
+from piip_d2.layers.frugal_sequential import FrugalSequential
 from piip_d2.ops import doubling
 
 STRIDES = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}
@@ -108,9 +109,9 @@ def _scale(dim: int, in_stride: int, stride: int, norm: str) -> nn.Module:
     if stride > in_stride and stride % in_stride == 0:
         return nn.MaxPool2d(stride // in_stride)
     if stride * 2 == in_stride:
-        return nn.Sequential(_double(dim))
+        return FrugalSequential(_double(dim))
     if stride * 4 == in_stride:
-        return nn.Sequential(_double(dim), _norm(norm, dim), nn.GELU(), _double(dim))
+        return FrugalSequential(_double(dim), _norm(norm, dim), nn.GELU(), _double(dim))
     raise ValueError(
         f"a map of stride {stride} cannot be made from the merged map of stride {in_stride}; "
         "leave it out of out_features or change the patch size of the highest-resolution branch"

@@ -143,7 +143,7 @@ class CrossBranchAttention(nn.Module):
 
     def forward(self, query: Tensor, feature: Tensor) -> Tensor:
         """Updates the query map (B, H, W, C) from the other branch's map (B, H', W', C')."""
-        query = query + self._attend(query, self.feat_proj(feature))
+        query = query + self._attend(query, feature)
         if self.ffn is not None:
             query = query + self._feed_forward(self.ffn, query)
         return query
@@ -151,14 +151,17 @@ class CrossBranchAttention(nn.Module):
     def _attend(self, query: Tensor, feature: Tensor) -> Tensor:
         # A subclass may have a way of its own, without norms and factors.
         if type(self.attn) is DeformableCrossAttention and saves_memory(query):
+            takes_in = type(self.feat_proj) is Linear
             return self.attn(
                 query,
-                feature,
+                feature if takes_in else self.feat_proj(feature),
                 query_norm=self.query_norm,
+                feature_proj=self.feat_proj if takes_in else None,
                 feature_norm=self.feat_norm,
                 scale=self.attn_gamma,
             )
-        return self.attn_gamma * self.attn(self.query_norm(query), self.feat_norm(feature))
+        feature = self.feat_norm(self.feat_proj(feature))
+        return self.attn_gamma * self.attn(self.query_norm(query), feature)
 
     def _feed_forward(self, ffn: nn.Module, query: Tensor) -> Tensor:
         if type(ffn) is ConvFFN and saves_memory(query):

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
+from piip_d2.layers.frugal_sequential import FrugalSequential
+
 _NUM_GROUPS = 32
 
 
@@ -91,7 +93,7 @@ class BranchMerge(_Merge):
 
     @staticmethod
     def _projection(dim: int, out_dim: int, *, is_first: bool) -> nn.Module:
-        return nn.Sequential(*_conv_norm_act(dim, out_dim), *_conv_norm_act(out_dim, out_dim))
+        return FrugalSequential(*_conv_norm_act(dim, out_dim), *_conv_norm_act(out_dim, out_dim))
 
 
 class SingleConvBranchMerge(_Merge):
@@ -112,7 +114,7 @@ class SingleConvBranchMerge(_Merge):
     @staticmethod
     def _projection(dim: int, out_dim: int, *, is_first: bool) -> nn.Module:
         layers = _conv_norm_act(dim, out_dim)
-        return nn.Sequential(*(layers[1:] if is_first and dim == out_dim else layers))
+        return FrugalSequential(*(layers[1:] if is_first and dim == out_dim else layers))
 
 
 class LightBranchMerge(_Merge):
@@ -135,11 +137,11 @@ class LightBranchMerge(_Merge):
         _check_groups(dim)
         norm = nn.GroupNorm(_NUM_GROUPS, dim)
         if is_first and dim == out_dim:
-            return nn.Sequential(norm)
+            return FrugalSequential(norm)
         linear = nn.Conv2d(dim, out_dim, 1)
         trunc_normal_(linear.weight, std=0.02)
         nn.init.zeros_(linear.get_parameter("bias"))
-        return nn.Sequential(norm, linear, nn.GroupNorm(_NUM_GROUPS, out_dim))
+        return FrugalSequential(norm, linear, nn.GroupNorm(_NUM_GROUPS, out_dim))
 
 
 class UnmergedBranch(nn.Module):

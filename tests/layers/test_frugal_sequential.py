@@ -1,0 +1,127 @@
+"""Norms and activations whose results are computed again, against plain layers."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable
+
+import pytest
+import torch
+from timm.layers import LayerNorm2d
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+
+from piip_d2.layers.frugal_sequential import FrugalSequential
+from piip_d2.modeling.backbone.feature_maps import FeatureMaps
+
+_Layers = Callable[[], list[nn.Module]]
+# 2 x 8 x 70 x 70 elements are enough for the memory to be worth it.
+_SIDE = 70
+
+
+def _two_convolutions() -> list[nn.Module]:
+    return [
+        nn.Conv2d(8, 8, 3, padding=1),
+        nn.GroupNorm(4, 8),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(8, 6, 3, padding=1),
+        nn.GroupNorm(3, 6),
+        nn.ReLU(inplace=True),
+    ]
+
+
+_CASES: dict[str, _Layers] = {
+    "two convolutions": _two_convolutions,
+    "norm first": lambda: [nn.GroupNorm(4, 8), nn.Conv2d(8, 6, 1), nn.GroupNorm(3, 6)],
+    "norm alone": lambda: [LayerNorm2d(8), nn.GELU()],
+    "enlarging": lambda: list(FeatureMaps(32, out_features=["res2"]).maps["res2"].children()),
+}
+
+
+def _pair(name: str, dtype: torch.dtype) -> tuple[nn.Module, nn.Module, Tensor]:
+    torch.manual_seed(0)
+    frugal = FrugalSequential(*_CASES[name]())
+    for parameter in frugal.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    channels = 32 if name == "enlarging" else 8
+    x = torch.randn(2, channels, _SIDE, _SIDE + 2, dtype=dtype)
+    x = x.to(memory_format=torch.channels_last)
+    frugal = frugal.to(dtype)
+    return frugal, nn.Sequential(*copy.deepcopy(list(frugal))), x
+
+
+@pytest.mark.parametrize("name", _CASES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("with_autocast", [False, True])
+def test_values_and_gradients_are_the_same(
+    name: str, dtype: torch.dtype, with_autocast: bool, device: torch.device
+) -> None:
+    *pair, x = _pair(name, dtype)
+    results = []
+    for layers in pair:
+        layers.to(device)
+        source = x.to(device).requires_grad_()
+        with torch.autocast(device.type, torch.bfloat16, enabled=with_autocast):
+            output = layers(source)
+        wanted = [source, *layers.parameters()]
+        results.append([output, *torch.autograd.grad(output.float().square().mean(), wanted)])
+    tolerance = {"rtol": 0.0, "atol": 0.0} if device.type == "cpu" else {}
+    torch.testing.assert_close(*results, **tolerance)
+
+
+@pytest.mark.parametrize("name", _CASES)
+def test_second_derivative(name: str) -> None:
+    *pair, x = _pair(name, torch.float64)
+    results = []
+    for layers in pair:
+        source = x.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(layers(source).pow(3).mean(), source, create_graph=True)
+        wanted = [source, *layers.parameters()]
+        second = torch.autograd.grad(gradient.square().mean(), wanted, allow_unused=True)
+        results.append([gradient, *[found for found in second if found is not None]])
+    torch.testing.assert_close(*results)
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"), [("two convolutions", (8 + 6 + 6) / 6), ("enlarging", 1 / 4 + 1)]
+)
+def test_only_what_is_dear_is_kept(name: str, kept: float) -> None:
+    frugal, plain, x = _pair(name, torch.float32)
+    # What convolutions give, and the result.
+    assert _memory_left(frugal, x) == pytest.approx(kept, abs=0.05)
+    assert _memory_left(plain, x) > kept + 0.2
+
+
+def _memory_left(layers: nn.Module, x: Tensor) -> float:
+    """What a call leaves in memory, as a multiple of its result's size."""
+    with torch.profiler.profile(profile_memory=True) as profile:
+        output = layers(x.requires_grad_())
+    # Freed memory counts as negative.
+    return sum(event.self_cpu_memory_usage for event in profile.events()) / output.nbytes
+
+
+def test_small_maps_and_frozen_inputs_take_plain_layers() -> None:
+    frugal, plain, x = _pair("two convolutions", torch.float32)
+    for inputs in (x[:, :, :4, :4].clone().requires_grad_(), x):
+        counts = []
+        for layers in (frugal, plain):
+            saved: list[Tensor] = []
+            with saved_tensors_hooks(functools.partial(_note, saved), lambda tensor: tensor):
+                layers(inputs)
+            counts.append(len(saved))
+        assert counts[0] == counts[1] > 0
+
+
+def _note(saved: list[Tensor], tensor: Tensor) -> Tensor:
+    saved.append(tensor)
+    return tensor
+
+
+def test_compiled_and_without_gradients(device: torch.device) -> None:
+    frugal, plain, x = _pair("two convolutions", torch.float32)
+    frugal, plain, x = frugal.to(device), plain.to(device), x.to(device)
+    with torch.no_grad():
+        torch.testing.assert_close(frugal(x), plain(x))
+    compiled = torch.compile(frugal, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x.requires_grad_()), plain(x))
