@@ -59,7 +59,9 @@ class _FrugalLinear(torch.autograd.Function):
         if scale is None:
             return linear(prepared, weight, bias)
         if ctx.scales_result:
-            return linear(prepared, weight, bias).mul_(scale)
+            output = linear(prepared, weight, bias)
+            # Not in place: selective recomputation keeps what products give.
+            return (output * scale).to(output.dtype)
         return linear(prepared, weight * scale[:, None], None if bias is None else bias * scale)
 
     @staticmethod

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.checkpoint import (
+    CheckpointPolicy,
+    checkpoint,
+    create_selective_checkpoint_contexts,
+)
 
 from piip_d2.ops import gelu_linear, mlp, norm_linear, norm_linears, saves_memory, scaled_linear
 
@@ -172,6 +178,26 @@ def test_no_result_is_kept(name: str) -> None:
     with saved_tensors_hooks(pack, lambda tensor: tensor):
         plain(**tensors)
     assert foreign
+
+
+@pytest.mark.parametrize("name", ["norm", "projection and norm", "gelu and scale", "scale", "mlp"])
+@pytest.mark.parametrize("rows", [_ROWS, 4])
+def test_under_selective_recomputation(name: str, rows: int) -> None:
+    def keep_all(*_: object, **__: object) -> CheckpointPolicy:
+        return CheckpointPolicy.MUST_SAVE
+
+    contexts = partial(create_selective_checkpoint_contexts, keep_all)
+    results = []
+    for is_checkpointed in (False, True):
+        tensors = {key: tensor.requires_grad_() for key, tensor in _tensors(rows=rows).items()}
+        function: _Function = partial(_CASES[name][0], **tensors)
+        if is_checkpointed:
+            function = partial(checkpoint, function, use_reentrant=False, context_fn=contexts)
+        output = function()
+        wanted = [*tensors.values(), *_norm_parameters()]
+        found = torch.autograd.grad(output.square().sum(), wanted, allow_unused=True)
+        results.append([output, *[gradient for gradient in found if gradient is not None]])
+    torch.testing.assert_close(*results, rtol=0.0, atol=0.0)
 
 
 def test_transforms_take_plain_layers() -> None:
