@@ -15,6 +15,7 @@ from pathlib import Path
 
 from detectron2.utils.logger import setup_logger
 
+from piip_d2.engine.output_paths import check_output_folder
 from piip_d2.predictor import Predictor, choose_device
 from piip_d2.visualization.detection_run import (
     Detection,
@@ -26,6 +27,7 @@ from piip_d2.visualization.detection_run import (
 from piip_d2.visualization.image_files import (
     IMAGE_SUFFIXES,
     find_images,
+    names_file,
     plan_drawings,
     save_picture,
 )
@@ -48,16 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     setup_logger(name="fvcore")
     try:
         window = None if args.output else Window("predictions; q to quit")
-        predictor = Predictor(
-            args.config_file,
-            args.checkpoint,
-            dtype=args.dtype,
-            device=choose_device(args.device, "--device"),
-            overrides=args.opts,
-            score_threshold=args.confidence_threshold,
-        )
         run = run_on_images if args.input else run_on_video
-        if run(predictor, args, window) == 0:
+        if run(args, window) == 0:
             raise ValueError("nothing could be read: there are no results")
     except KeyboardInterrupt:
         logger.info("Stopped; what was found so far is written.")
@@ -103,14 +97,17 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def run_on_images(predictor: Predictor, args: argparse.Namespace, window: Window | None) -> int:
+def run_on_images(args: argparse.Namespace, window: Window | None) -> int:
     """Shows or writes what is found in images; returns the number of images done."""
     images = find_images(args.input)
-    detections = detect(predictor, read_sources(images), args.confidence_threshold)
     if window:
+        detections = detect(load_predictor(args), read_sources(images), args.confidence_threshold)
         return show(detections, window, wait_ms=0)
+    check_folder(args.output, IMAGE_SUFFIXES)
     names = map(str, images)
     drawings = dict(zip(names, plan_drawings(images, args.output), strict=True))
+    predictor = load_predictor(args)
+    detections = detect(predictor, read_sources(images), args.confidence_threshold)
 
     def save(detection: Detection) -> Path:
         path = drawings[detection.source.name]
@@ -124,15 +121,18 @@ def run_on_images(predictor: Predictor, args: argparse.Namespace, window: Window
     return num_done
 
 
-def run_on_video(predictor: Predictor, args: argparse.Namespace, window: Window | None) -> int:
+def run_on_video(args: argparse.Namespace, window: Window | None) -> int:
     """Shows or writes what is found in a video or a camera; returns the number of frames done."""
     with VideoReader(0 if args.webcam else args.video_input) as reader:
         frames = number_frames(reader, reader.name)
-        detections = detect(predictor, frames, args.confidence_threshold)
         if window:
+            detections = detect(load_predictor(args), frames, args.confidence_threshold)
             return show(detections, window, wait_ms=1)
+        check_folder(args.output, VIDEO_SUFFIXES)
         source = None if args.webcam else Path(args.video_input)
         path = plan_video(reader.name, args.output, source)
+        predictor = load_predictor(args)
+        detections = detect(predictor, frames, args.confidence_threshold)
         with VideoWriter(path, reader.fps) as writer:
 
             def save(detection: Detection) -> Path:
@@ -142,6 +142,23 @@ def run_on_video(predictor: Predictor, args: argparse.Namespace, window: Window 
             return record(
                 detections, save, args.output, file_suffixes=VIDEO_SUFFIXES, predictor=predictor
             )
+
+
+def load_predictor(args: argparse.Namespace) -> Predictor:
+    """Builds the model, which takes long: what is wrong with paths is said before."""
+    return Predictor(
+        args.config_file,
+        args.checkpoint,
+        dtype=args.dtype,
+        device=choose_device(args.device, "--device"),
+        overrides=args.opts,
+        score_threshold=args.confidence_threshold,
+    )
+
+
+def check_folder(output: Path, file_suffixes: frozenset[str]) -> None:
+    """Refuses an output in a folder that can neither be used nor made."""
+    check_output_folder(output.parent if names_file(output, file_suffixes) else output)
 
 
 def show(detections: Iterable[Detection], window: Window, wait_ms: int) -> int:

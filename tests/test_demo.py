@@ -197,25 +197,45 @@ def test_interruption_keeps_what_was_found(
     assert {Path(entry["file_name"]).name for entry in entries} == {"g.png", "x.jpg"}
 
 
+@pytest.mark.skipif(not _optional.available("cv2"), reason="OpenCV is missing")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--input", "nothing.jpg", "--output", "o"], "'nothing.jpg' means no image"),
+        (["--input", "{images}/*.tif", "--output", "o"], "*.tif' means no image"),
         (["--input", "{images}/*.*", "--output", "o.png"], "one file for 3 drawings"),
         (["--input", "{images}/more", "--output", "{images}/more"], "overwrite an input image"),
+        (["--input", "{images}", "--output", "{taken}"], "--output must be a folder, got"),
+        (["--input", "{images}/x.jpg", "--output", "{taken}/x.png"], "--output must be a folder"),
         (["--video-input", "nothing.mp4", "--output", "o"], "no video file nothing.mp4"),
+        (["--video-input", "{taken}", "--output", "o"], "OpenCV cannot open taken.txt"),
+        (["--webcam", "--output", "{taken}"], "--output must be a folder, got"),
+        (["--webcam", "--output", "{taken}/drawn.avi"], "--output must be a folder, got"),
         (["--input", "{images}", "--output", "o", "--device", "gpu"], "--device must be"),
-        (["--input", "{images}", "--output", "o", "--config-file", "no.py"], "no.py does not"),
+        (["--input", "{images}", "--output", "o"], "no.py does not"),
     ],
 )
-def test_mistakes_are_one_sentence(
+def test_mistakes_are_one_sentence_before_a_model_is_built(
     arguments: list[str],
     message: str,
     checkpoint: Path,
     images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    assert _run(checkpoint, *(argument.format(images=images) for argument in arguments)) == 1
+    class FakeCamera(VideoReader):
+        def __init__(self, source: str | int) -> None:
+            super().__init__(str(camera) if source == 0 else source)
+
+    camera, taken = tmp_path / "camera.avi", tmp_path / "taken.txt"
+    taken.write_text("no folder and no video")
+    with VideoWriter(camera, fps=8.0) as writer:
+        writer.write(np.zeros((48, 64, 3), dtype=np.uint8))
+    monkeypatch.setattr(demo, "VideoReader", FakeCamera)
+    given = [argument.format(images=images, taken=taken) for argument in arguments]
+    # This comes last: to read the config and to build its model takes longest.
+    assert _run(checkpoint, *given, "--config-file", "no.py") == 1
     errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert len(errors) == 1 and message in errors[0].getMessage() and not errors[0].exc_info
     assert not Path("o").exists()

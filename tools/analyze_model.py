@@ -8,7 +8,6 @@ A multiply-add counts as one operation. docs/COSTS.md says what each convention 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from piip_d2.analysis.configs import ALL, build_without_numbers, count_conventio
 from piip_d2.analysis.count import CONVENTIONS
 from piip_d2.analysis.formats import FORMATS, format_costs
 from piip_d2.analysis.released_script import FUSED_MLP_MODES
+from piip_d2.engine.output_paths import check_output_file
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         if args.output:
-            check_output(args.output)
+            check_output_file(args.output)
         model = build_without_numbers(args.config_file, args.opts)
         reports = count_conventions(
             model,
@@ -66,23 +66,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args.output:
         print(document, end="")
     return 0
-
-
-def check_output(path: Path) -> None:
-    """Refuses a file that cannot be written, before anything is counted.
-
-    Args:
-        path: The file.
-
-    Raises:
-        ValueError: If it is a folder, or cannot be written into its own.
-    """
-    if path.is_dir():
-        raise ValueError(f"--output must be a file, got the folder {path}")
-    if not path.parent.is_dir():
-        raise ValueError(f"--output must lie in a folder that there is, got {path}; make it first")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise ValueError(f"--output must be a file that can be written, got {path}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from piip_d2.data.dataset_report import check_split, describe_splits
 from piip_d2.data.object_sizes import PyramidGrid
 from piip_d2.engine import load_config
 from piip_d2.engine.data_report import pyramid_grid
+from piip_d2.engine.output_paths import check_output_file
 from piip_d2.visualization.dataset_sheet import draw_dataset_sheet
 
 
@@ -33,11 +34,8 @@ def main(argv: list[str] | None = None) -> int:
             arguments.val_images or arguments.images or arguments.val.parent,
         )
     try:
-        if arguments.output and not arguments.output.resolve().parent.is_dir():
-            raise ValueError(
-                f"--output must lie in a folder that there is, got {arguments.output}; make it "
-                "first"
-            )
+        if arguments.output:
+            check_output_file(arguments.output)
         splits = {name: check_split(name, *paths) for name, paths in files.items()}
         print(describe_splits(splits, _grid(arguments.config_file)))
         if arguments.output:

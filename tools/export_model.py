@@ -15,6 +15,7 @@ from pathlib import Path
 
 from detectron2.utils.logger import setup_logger
 
+from piip_d2.engine.output_paths import check_output_file
 from piip_d2.export import (
     check_path,
     compare,
@@ -32,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_arguments(argv)
     setup_logger(name="piip_d2")
     try:
+        check_output_file(args.output)
         check_path(args.output)
         if args.part == "detector" and args.dynamic:
             raise ValueError(

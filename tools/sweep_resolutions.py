@@ -27,6 +27,7 @@ from piip_d2.analysis.resolutions import (
     parse_resolutions,
     resolution_grid,
 )
+from piip_d2.engine.output_paths import check_output_folder
 from piip_d2.visualization.pareto import ParetoPoint, draw_pareto
 
 
@@ -58,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     setup_logger(name="piip_d2")
     try:
+        check_output_folder(args.output)
         choices = [parse_resolutions(text) for text in args.resolutions]
         if args.grid:
             choices = resolution_grid(choices)
@@ -116,8 +118,9 @@ def write_results(
         drawn,
         title=f"{Path(args.config_file).stem} at other resolutions, without training",
         accuracy=f"{args.metric} in %",
-        caption=f"{sweep.record['device_name']}, {sweep.record['device']}, PyTorch "
-        f"{sweep.record['torch']}, {args.num_images} images one by one",
+        caption="Beside each point: sides of the images of the branches, in pixels. "
+        f"{sweep.record['device_name']}, {sweep.record['device']}, PyTorch "
+        f"{sweep.record['torch']}, {args.num_images} images one by one.",
     )
     figure.savefig(args.output / "pareto.png")
     print(f"The picture: {args.output / 'pareto.png'}")

@@ -23,12 +23,12 @@ from piip_d2.analysis.operators import (
     operator_flops,
     sampling_flops,
 )
-from piip_d2.analysis.padding import padded_size
 from piip_d2.analysis.report import CostReport, PartCost
 from piip_d2.analysis.structure import check_resolutions, describe_branch, num_params
 from piip_d2.analysis.without_numbers import copy_without_numbers
 from piip_d2.layers import MSDeformAttn
 from piip_d2.modeling.backbone import Branch, PIIPNetwork
+from piip_d2.modeling.padding import padded_size
 
 # From a layer and its inputs to its operations, those of attention cores apart.
 _Work = Callable[..., tuple[int, int]]

@@ -32,14 +32,14 @@ from piip_d2.engine.checkpointer import (
 )
 from piip_d2.engine.ema import ExponentialMovingAverage
 from piip_d2.engine.fully_sharded import gather_weights
+from piip_d2.engine.shard_files import INDEX, check_shares, index_sum, read_index
 from piip_d2.engine.trainer import Trainer
 from piip_d2.engine.weight_matching import check_weights
 
 logger = logging.getLogger(__name__)
 
 _REST = "rest.pth"
-# torch.distributed.checkpoint writes it last: without it a folder is unfinished.
-_INDEX = ".metadata"
+_INDEX_SUM = "index_sum"
 _UNFINISHED = ".unfinished"
 
 
@@ -107,29 +107,28 @@ class ShardedCheckpointer(AtomicCheckpointer):
     def remove(self, path: str) -> None:
         """Removes a checkpoint, its index first, so that a half removed one is not taken."""
         if comm.is_main_process() and Path(path).is_dir():
-            (Path(path) / _INDEX).unlink(missing_ok=True)
+            (Path(path) / INDEX).unlink(missing_ok=True)
             shutil.rmtree(path)
 
     def get_all_checkpoint_files(self) -> list[str]:
         """Returns all complete checkpoint folders."""
-        return [str(index.parent) for index in Path(self.save_dir).glob(f"model_*/{_INDEX}")]
+        return [str(index.parent) for index in Path(self.save_dir).glob(f"model_*/{INDEX}")]
 
     def load_for(self, purpose: Any, path: str, *, prefer_average: bool = True) -> dict[str, Any]:
         """Loads a checkpoint: a folder to resume from it, a file for any other purpose."""
         if purpose != "resume":
             return super().load_for(purpose, path, prefer_average=prefer_average)
         rest = self._read_rest(Path(path))
-        reader = dcp.FileSystemReader(path)
-        try:
-            stored = reader.read_metadata().state_dict_metadata
-        except Exception as error:  # unpickling arbitrary bytes raises nearly anything
-            raise CheckpointReadError(f"{path} has an index that cannot be read") from error
+        # Checkpoints of earlier versions have no sum.
+        index = read_index(Path(path), rest.pop(_INDEX_SUM, None))
+        stored = index.state_dict_metadata
         self._check(stored)
+        check_shares(Path(path), index)
         # Fills the tensors where they are.
         known = {name: value for name, value in self._tensors().items() if name in stored}
         try:
             # Where one process cannot read its shares, all raise the same error.
-            dcp.load(known, storage_reader=reader, no_dist=not dist.is_initialized())
+            dcp.load(known, checkpoint_id=path, no_dist=not dist.is_initialized())
         except (OSError, RuntimeError, dcp.CheckpointException) as error:
             raise _unreadable_shards(path, error) from error
         self._forget_unstored_states(stored)
@@ -177,7 +176,7 @@ class ShardedCheckpointer(AtomicCheckpointer):
             self._ema.num_updates = int(rest["ema"]["num_updates"])
 
     def _read_rest(self, path: Path) -> dict[str, Any]:
-        if not (path / _INDEX).is_file():
+        if not (path / INDEX).is_file():
             raise CheckpointReadError(f"{path} is no complete sharded checkpoint")
         file = str(path / _REST)
         try:
@@ -287,7 +286,7 @@ def _unreadable_shards(path: str, error: BaseException) -> BaseException:
 
 
 def _complete(part: Path, path: Path, rest: Mapping[str, Any]) -> None:
-    _write(part / _REST, rest)
+    _write(part / _REST, {**rest, _INDEX_SUM: index_sum(part)})
     _clear(path)
     os.replace(part, path)
 

@@ -12,6 +12,7 @@ from piip_d2.export.files import Exported, trace, write
 from piip_d2.export.refusals import check_model, check_opset, check_path
 from piip_d2.modeling.dino import DINO
 from piip_d2.modeling.dino.inference import select_pairs
+from piip_d2.modeling.padding import padded_size
 
 
 class ExportableDINO(nn.Module):
@@ -89,7 +90,7 @@ def export_detector(
             "docs/EXPORT.md for Detectron2's own ways"
         )
     check_model(model)
-    padded = _padded_size(model, image_size)
+    padded = padded_size(image_size, model.backbone)
     module = ExportableDINO(model).eval()
     smaller = (max(padded[0] * 2 // 3, 1), max(padded[1] * 3 // 4, 1))
     examples = [_example(size, padded, batch_size, model.device) for size in (image_size, smaller)]
@@ -110,12 +111,6 @@ def _inside(sizes: Tensor, height: int, width: int) -> Tensor:
     columns = torch.arange(width, device=sizes.device)
     heights, widths = sizes[:, :, None, None].unbind(1)  # (B, 1, 1) each
     return ((rows < heights) & (columns < widths))[:, None]
-
-
-def _padded_size(model: DINO, image_size: tuple[int, int]) -> tuple[int, int]:
-    blank = torch.zeros(3, *image_size)
-    height, width = model.preprocess_images([{"image": blank}]).tensor.shape[-2:]
-    return height, width
 
 
 def _example(

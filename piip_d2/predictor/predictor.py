@@ -18,7 +18,6 @@ from detectron2.structures import Instances
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import Tensor, nn
 
-from piip_d2.analysis.padding import padded_size
 from piip_d2.data.image_reading import UnusableImageError
 from piip_d2.data.overrides import apply_data_section
 from piip_d2.engine.checkpointer import AtomicCheckpointer
@@ -27,6 +26,7 @@ from piip_d2.engine.environment import resolve_device
 from piip_d2.engine.metadata import describe_run, differences
 from piip_d2.engine.overrides import apply_overrides
 from piip_d2.engine.precision import Precision
+from piip_d2.modeling.padding import padded_size
 from piip_d2.predictor.pictures import ChannelOrder, ImageLike, to_rgb
 
 _logger = logging.getLogger(__name__)

@@ -42,8 +42,8 @@ def _measure(seconds: list[float], batch_size: int = 1) -> dict[str, float]:
 
 
 def test_warm_up_is_left_out() -> None:
-    costs = _measure([0.2] * 5 + [0.01] * 6)
-    assert costs["images"] == 6
+    costs = _measure([0.2] * 5 + [0.01] * 10)
+    assert costs["images"] == 10
     assert 10 <= costs["latency_p10_ms"] <= costs["latency_median_ms"] < 100
     assert costs["latency_median_ms"] <= costs["latency_p90_ms"]
 
@@ -52,6 +52,15 @@ def test_few_batches_leave_the_last() -> None:
     costs = _measure([0.2, 0.2, 0.01])
     assert costs["images"] == 1
     assert costs["latency_median_ms"] < 150
+
+
+@pytest.mark.parametrize("num_timed", [1, 9, 10])
+def test_tenths_are_of_ten_batches_or_more(num_timed: int) -> None:
+    # However many images there are in one: all of a batch count as if they took the same time.
+    costs = _measure([0.001] * (5 + num_timed), batch_size=4)
+    assert costs["images"] == 4 * num_timed
+    assert ("latency_p10_ms" in costs) == ("latency_p90_ms" in costs) == (num_timed == 10)
+    assert costs["latency_median_ms"] > 0
 
 
 def test_time_is_per_image() -> None:
@@ -85,7 +94,7 @@ def test_without_a_counter_of_the_system(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_costs_of_all_processes_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
-    other = ([0.5, 0.5, 0.5], {"max_rss_mb": 1e6})
+    other = ([(0.5, 1), (0.5, 2)], {"max_rss_mb": 1e6})
     monkeypatch.setattr(comm, "gather", lambda own: [own, other])
     costs = _measure([0.0, 0.01])
     assert costs["images"] == 4
@@ -95,7 +104,7 @@ def test_costs_of_all_processes_are_joined(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_results_and_log_of_a_run(tmp_path: Path) -> None:
     results = run_toy(tmp_path)
-    assert {"images", "latency_median_ms", "latency_p90_ms"} <= set(results["inference"])
+    assert {"images", "latency_median_ms", "max_rss_mb"} <= set(results["inference"])
     written = json.loads((tmp_path / "results.json").read_text())["inference"]
     assert written.pop("device_name") == device_name("cpu")
     assert written == results["inference"]

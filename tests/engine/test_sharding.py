@@ -123,20 +123,6 @@ def test_folders_need_the_switch(tmp_path: Path) -> None:
         run_toy(tmp_path, resume=True)
 
 
-def test_truncated_shares_are_passed_over(tmp_path: Path) -> None:
-    sharded = ("train.max_iter=8", "train.fsdp.enabled=True")
-    run_toy(tmp_path, *sharded)
-    weights = torch.load(tmp_path / "model_final.pth", weights_only=True)["model"]
-    for name in ("model_final", "model_0000007"):
-        (shares,) = (tmp_path / name).glob("*.distcp")
-        shares.write_bytes(shares.read_bytes()[: shares.stat().st_size // 2])
-    run_toy(tmp_path, *sharded, resume=True)
-    log = (tmp_path / "log.txt").read_text()
-    assert log.count("has shares that cannot be read") == 2
-    again = torch.load(tmp_path / "model_final.pth", weights_only=True)["model"]
-    assert all(torch.equal(again[name], weight) for name, weight in weights.items())
-
-
 def test_interruption_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sharded = ("train.max_iter=2", "train.fsdp.enabled=True")
     run_toy(tmp_path, *sharded)

@@ -63,6 +63,7 @@ def test_file_that_differs_is_kept_and_told(
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
+        ("folder/model.onnx", [], "--output must lie in a folder that there is"),
         ("model.pth", [], "must end in .onnx or .pt2 (torch.export), got"),
         ("model.onnx", ["--part", "detector", "--dynamic"], "--dynamic is for --part backbone"),
         ("model.onnx", ["--opset", "11"], "opset must be 18 or higher, got 11"),

@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine": {"checkpoint", "data", "evaluation", "modeling", "ops", "solver"},
     "analysis": {"checkpoint", "data", "engine", "layers", "modeling", "ops"},
     "backbones": {"checkpoint", "modeling"},
-    "predictor": {"analysis", "checkpoint", "data", "engine"},
+    "predictor": {"checkpoint", "data", "engine", "modeling"},
     "export": {"modeling", "ops"},
     "visualization": {"analysis", "data", "engine", "layers", "modeling", "ops", "predictor"},
     "configs": {"checkpoint", "data", "engine", "evaluation", "modeling", "solver"},

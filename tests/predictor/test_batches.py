@@ -23,26 +23,27 @@ def test_batch_equals_single_images(predictor: Predictor, picture: np.ndarray) -
     assert predictor.predict_batch([]) == []
 
 
-def test_images_of_one_padded_size_go_together(
-    predictor: Predictor, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sizes = []
+@pytest.fixture
+def sizes(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images the model saw, call by call."""
+    seen: list[int] = []
     forward = predictor.model.forward
     monkeypatch.setattr(
-        predictor.model, "forward", lambda inputs: sizes.append(len(inputs)) or forward(inputs)
+        predictor.model, "forward", lambda inputs: seen.append(len(inputs)) or forward(inputs)
     )
+    return seen
+
+
+def test_images_of_one_padded_size_go_together(
+    predictor: Predictor, picture: np.ndarray, sizes: list[int]
+) -> None:
     predictor.predict_batch([picture, picture[:, :30], picture[::-1]])
     assert sizes == [2, 1]
 
 
 def test_large_batches_are_taken_in_parts(
-    predictor: Predictor, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    predictor: Predictor, picture: np.ndarray, sizes: list[int]
 ) -> None:
-    sizes = []
-    forward = predictor.model.forward
-    monkeypatch.setattr(
-        predictor.model, "forward", lambda inputs: sizes.append(len(inputs)) or forward(inputs)
-    )
     read = []
     images = (read.append(len(sizes)) or picture for _ in range(9))
     expected = predictor(picture).scores

@@ -25,8 +25,8 @@ from piip_d2.analysis.memory.dino_step import dino_detections, dino_losses
 from piip_d2.analysis.memory.parts import in_order, memory_parts
 from piip_d2.analysis.memory.rcnn_step import rcnn_detections, rcnn_losses
 from piip_d2.analysis.memory.storage_watch import StorageWatch
-from piip_d2.analysis.padding import padded_size
 from piip_d2.modeling import DINO
+from piip_d2.modeling.padding import padded_size
 from piip_d2.ops.attention import without_matrix_of_weights
 
 DEVICES = ("cpu", "cuda")

@@ -27,6 +27,7 @@ from piip_d2.engine.conversion.reasons import explain
 from piip_d2.engine.conversion.remarks import find_remarks
 from piip_d2.engine.conversion.report import ConversionError, ConversionReport
 from piip_d2.engine.metadata import describe_run
+from piip_d2.engine.output_paths import check_output_file
 
 _STATISTICS = ("pixel_mean", "pixel_std")
 
@@ -61,12 +62,15 @@ def convert_checkpoint(
 
     Raises:
         ConversionError: If weights are missing, left over or of another shape.
-        FileNotFoundError: If the config or the output's folder is not there.
-        CheckpointSaveError: If the output cannot be written.
-        ValueError: If the source cannot be read or the config is of another detector.
+        FileNotFoundError: If the config is not there.
+        CheckpointSaveError: If the output could not be written.
+        ValueError: If the source cannot be read, the output cannot be written, or the config is of
+            another detector.
     """
     file, output = find_checkpoint(source), Path(output)
-    _check_output(file, output)
+    check_output_file(output, "the output")
+    if output.exists() and os.path.samefile(file, output):
+        raise ValueError(f"the output {output} is the source itself; give another name")
     cfg = load_config(config, overrides)
     apply_data_section(cfg)
     model = build_without_memory(cfg)
@@ -130,15 +134,6 @@ def _own_float32(tensor: Tensor) -> Tensor:
     # A slice of a larger buffer would be stored with all of it.
     is_slice = tensor.untyped_storage().nbytes() > tensor.numel() * tensor.element_size()
     return tensor.clone() if is_slice else tensor
-
-
-def _check_output(file: Path, output: Path) -> None:
-    if output.is_dir():
-        raise IsADirectoryError(f"the output {output} is a folder; give a file, such as model.pth")
-    if not output.parent.is_dir():
-        raise FileNotFoundError(f"the folder of the output {output} does not exist; make it first")
-    if output.exists() and os.path.samefile(file, output):
-        raise ValueError(f"the output {output} is the source itself; give another name")
 
 
 def _config_text(cfg: DictConfig) -> str:

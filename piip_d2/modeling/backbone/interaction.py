@@ -14,13 +14,7 @@ import torch
 from timm.layers import DropPath, trunc_normal_
 from torch import Tensor, nn
 
-from piip_d2.layers import (
-    ConvFFN,
-    CrossAttention,
-    DeformableCrossAttention,
-    Linear,
-    MSDeformAttn,
-)
+from piip_d2.layers import ConvFFN, CrossAttention, DeformableCrossAttention, Linear, MSDeformAttn
 from piip_d2.modeling.backbone.directions import Exchange, exchanges
 from piip_d2.ops import saves_memory
 

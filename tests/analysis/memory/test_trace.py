@@ -18,9 +18,9 @@ from piip_d2.analysis.memory.trace import (
     trace_detection,
     trace_training,
 )
-from piip_d2.analysis.padding import padded_size
 from piip_d2.analysis.without_numbers import copy_without_numbers
 from piip_d2.modeling import DINO
+from piip_d2.modeling.padding import padded_size
 from piip_d2.ops.attention import attention, without_matrix_of_weights
 from tests.analysis.small import small_detector
 from tests.modeling.dino.tiny import build_small_model, build_small_pyramid

@@ -199,6 +199,11 @@ def test_tool(
     }
     assert tool.main([*words, "64,x"]) == 1
     assert "sweep_resolutions.py: resolutions must be" in capsys.readouterr().err
+    num_measured = len(measured)
+    words[words.index(str(out))] = str(out / "sweep.md")
+    assert tool.main([*words, "--opts", *settings.overrides]) == 1
+    assert "--output must be a folder" in capsys.readouterr().err
+    assert len(measured) == num_measured
 
 
 def test_tool_says_that_a_process_was_ended(

@@ -192,18 +192,16 @@ def test_damage_is_found_before_anything_is_written(
 
 
 @pytest.mark.parametrize(
-    ("output", "error", "message"),
+    ("output", "message"),
     [
-        ("official.pth", ValueError, "is the source itself"),
-        ("nowhere/ours.pth", FileNotFoundError, "folder of the output .* does not exist"),
-        (".", IsADirectoryError, "is a folder"),
+        ("official.pth", "is the source itself"),
+        ("nowhere/ours.pth", "the output must lie in a folder that there is"),
+        (".", "the output must be a file"),
     ],
 )
-def test_outputs_that_cannot_be(
-    tmp_path: Path, output: str, error: type[Exception], message: str
-) -> None:
+def test_outputs_that_cannot_be(tmp_path: Path, output: str, message: str) -> None:
     source = save(tmp_path, {"a": torch.ones(1)})
-    with pytest.raises(error, match=message):
+    with pytest.raises(ValueError, match=message):
         convert_checkpoint(source, CONFIG, tmp_path / output)
 
 
