@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from benchmarks.command import add_common_options, command_line, start
 from benchmarks.costs import count_windowed_flop
 from benchmarks.networks import EAGER
 from benchmarks.rows import INFERENCE, TRAINING, Results
 from benchmarks.suite import Deadline, run_tasks
+from benchmarks.targets import LARGE_SIDE, growth_exponent
 from benchmarks.worker import GROWTH, Task
+from piip_d2.visualization.figures import PALETTE, new_figure, write_caption
 
 NETWORK = "piip_ts_windowed"
 SIDES = (256, 512, 1024, 1536, 2048, 3072, 4096)
@@ -103,16 +106,19 @@ def own_memory(row: Mapping[str, Any]) -> int:
     return int(row["peak_memory_bytes"]) - int(row["idle_memory_bytes"])
 
 
-def draw(rows: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
+def draw(rows: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> Figure:
     """Draws time and memory against tokens, with dotted lines through the last points.
 
     Args:
         rows: By mode, small images first.
         path: The picture; its folder is made.
+
+    Returns:
+        What was drawn.
     """
-    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
+    figure = new_figure(11.0, 5.4)
     time_axes, memory_axes = figure.subplots(1, 2)
-    for mode, found in rows.items():
+    for color, (mode, found) in zip(PALETTE, rows.items(), strict=False):
         if not found:
             continue
         tokens = [row["tokens"] for row in found]
@@ -120,16 +126,63 @@ def draw(rows: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
             (time_axes, [row["median_s"] for row in found]),
             (memory_axes, [own_memory(row) / 2**30 for row in found]),
         ):
-            (line,) = axes.plot(tokens, values, "o-", label=mode)
+            axes.plot(tokens, values, "o-", color=color, label=f"{mode}, measured")
             linear = [values[-1] * count / tokens[-1] for count in tokens]
-            axes.plot(tokens, linear, ":", color=line.get_color(), label=f"{mode}, if linear")
-    for axes, label in ((time_axes, "seconds per image"), (memory_axes, "GiB beyond start")):
-        axes.set(xscale="log", yscale="log", xlabel="tokens of both branches", ylabel=label)
+            axes.plot(tokens, linear, ":", color=color, label=f"{mode}, if linear")
+    for axes, title, label in (
+        (time_axes, "Time", "seconds for one image (logarithmic)"),
+        (memory_axes, "Memory", "GiB beyond those at the start (logarithmic)"),
+    ):
+        axes.set(xscale="log", yscale="log", ylabel=label)
+        axes.set_title(title, fontsize=11)
+        axes.set_xlabel("tokens of both branches together (logarithmic)")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+            axis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.3)
-        axes.legend(fontsize="small")
+        if axes.lines:
+            axes.legend(fontsize=9)
+    figure.suptitle(_title(rows), fontsize=12)
+    write_caption(figure, _caption(rows))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with matplotlib.rc_context({"svg.hashsalt": "growth"}):
-        figure.savefig(path, dpi=110, metadata={"Software": None})
+    figure.savefig(path, metadata={"Software": None})
+    return figure
+
+
+def _title(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """What was measured, and where; of several runs all are named."""
+    found = list(itertools.chain.from_iterable(rows.values()))
+    names = ", ".join(dict.fromkeys(row["name"].rpartition(" ")[0] for row in found)) or NETWORK
+    runs = dict.fromkeys(_say_run(row) for row in found)
+    return "\n".join([f"{names}: time and memory of one image against its tokens", *runs])
+
+
+def _say_run(row: Mapping[str, Any]) -> str:
+    parts = [row["dtype"], row["variant"], row["device"]]
+    if row["threads"]:
+        parts.append(f"{row['threads']} thread{'s' * (row['threads'] > 1)}")
+    return ", ".join([*parts, f"PyTorch {row['versions']['torch']}"])
+
+
+def _caption(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    sentences = [
+        "Points: medians of squares of "
+        + ", ".join(str(side) for side in sorted(_sides(rows)))
+        + " pixels. Dotted: growth in proportion to tokens, through the largest image of each mode."
+    ]
+    exponents = {mode: growth_exponent(found, mode) for mode, found in rows.items()}
+    fitted = [f"{value:.2f} ({mode})" for mode, value in exponents.items() if value is not None]
+    if fitted:
+        sentences.append(
+            f"Time grows with tokens to the power of {' and '.join(fitted)} from {LARGE_SIDE} "
+            "pixels on."
+        )
+    return " ".join(sentences)
+
+
+def _sides(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> set[int]:
+    return {row["image_size"][0] for row in itertools.chain.from_iterable(rows.values())}
 
 
 def _flop(task: Task) -> float:

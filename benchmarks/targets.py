@@ -25,7 +25,7 @@ STATED_FLOP = 614e9
 # What the reference implementation takes at most, in GiB.
 _REFERENCE_INFERENCE_GIB, _REFERENCE_TRAINING_GIB = 2.4, 8.2
 # Growth counts as linear below this exponent of time over tokens, from this many pixels on.
-_LINEAR, _LARGE_SIDE = 1.1, 1024
+_LINEAR, LARGE_SIDE = 1.1, 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +77,7 @@ def growth_exponent(rows: Rows, mode: str) -> float | None:
     found = [
         row
         for row in rows
-        if row["suite"] == GROWTH and row["mode"] == mode and row["image_size"][0] >= _LARGE_SIDE
+        if row["suite"] == GROWTH and row["mode"] == mode and row["image_size"][0] >= LARGE_SIDE
     ]
     if len(found) < 2:
         return None

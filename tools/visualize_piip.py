@@ -18,8 +18,8 @@ from pathlib import Path
 from detectron2.utils.logger import setup_logger
 from omegaconf import OmegaConf
 
-from piip_d2.data.overrides import apply_data_section
-from piip_d2.engine import load_config
+from piip_d2.data.image_reading import read_image
+from piip_d2.engine.output_paths import check_output_file
 from piip_d2.predictor import Predictor
 from piip_d2.visualization import inside
 from piip_d2.visualization.error_sheet import draw_error_sheet, error_pictures
@@ -39,14 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     setup_logger(name="piip_d2")
     setup_logger(name="fvcore")
     try:
-        if args.output.suffix.lower() != args.suffix:
-            raise ValueError(
-                f"--output must end in {args.suffix}, as that is what is written; got {args.output}"
-            )
-        if not args.output.resolve().parent.is_dir():
-            raise ValueError(
-                f"--output must lie in a folder that there is, got {args.output}; make it first"
-            )
+        _check_files(args)
         written = args.draw(args)
     except (ImportError, OSError, ValueError) as error:
         if args.debug:
@@ -110,7 +103,7 @@ def draw_errors(args: argparse.Namespace) -> list[Path]:
 
     The losses of all images go into a file beside the picture, named as it with _errors.json.
     """
-    report = _find_errors(_predictor(args, with_data=True), args)
+    report = _find_errors(_predictor(args, args.threshold), args)
     written = _save(args, as_picture(draw_error_sheet(report), "Errors", ""))
     notes = args.output.with_name(f"{args.output.stem}_errors.json")
     notes.write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")
@@ -119,7 +112,7 @@ def draw_errors(args: argparse.Namespace) -> list[Path]:
 
 def write_report(args: argparse.Namespace) -> list[Path]:
     """All of it on one HTML page, with attention to click through."""
-    predictor = _predictor(args, with_data=args.num_images > 0)
+    predictor = _predictor(args, args.threshold if args.num_images else None)
     subject = _observe(args, predictor, args.interactions)
     more = []
     if args.run_dir:
@@ -137,12 +130,20 @@ def write_report(args: argparse.Namespace) -> list[Path]:
     return [args.output]
 
 
-def _predictor(args: argparse.Namespace, *, with_data: bool = False) -> Predictor:
-    if not with_data:
-        return Predictor(args.config_file, args.checkpoint, device=args.device, overrides=args.opts)
-    cfg = load_config(args.config_file, args.opts)
-    apply_data_section(cfg)
-    return Predictor(cfg, args.checkpoint, device=args.device, score_threshold=args.threshold)
+def _check_files(args: argparse.Namespace) -> None:
+    """Refuses files that cannot be used, before anything that takes long."""
+    if args.output.suffix.lower() != args.suffix:
+        raise ValueError(
+            f"--output must end in {args.suffix}, as that is what is written; got {args.output}"
+        )
+    check_output_file(args.output)
+    if "image" in args:
+        read_image(args.image)
+
+
+def _predictor(args: argparse.Namespace, threshold: float | None = None) -> Predictor:
+    options = {"device": args.device, "overrides": args.opts, "score_threshold": threshold}
+    return Predictor(args.config_file, args.checkpoint, **options)
 
 
 def _observe(

@@ -13,13 +13,8 @@ from matplotlib.patches import Patch
 
 from .drawing import draw_ground_truth, draw_predictions
 from .matching import match_objects
-from .sheet_layout import Sheet, class_legend, panel_height, shorten
+from .sheet_layout import MOST_LABELS, Sheet, class_legend, in_rows, shorten
 
-# In pixels of the sheet.
-_PANEL = 440
-
-# More names than this would hide the objects; the legend and the caption then speak alone.
-_MOST_LABELS = 12
 _MATCHING_IOU = 0.5
 
 
@@ -68,16 +63,11 @@ def draw_contact_sheet(
     if not examples:
         raise ValueError("a contact sheet needs at least one image, got none")
     pairs_per_row = min(pairs_per_row, len(examples))
-    rows = [
-        examples[start : start + pairs_per_row] for start in range(0, len(examples), pairs_per_row)
-    ]
-    heights = [max(panel_height(example.image, _PANEL) for example in row) for row in rows]
+    rows = in_rows(examples, pairs_per_row)
     sheet = Sheet(
         title,
         subtitle,
-        row_heights=heights,
-        num_columns=2 * pairs_per_row,
-        panel=_PANEL,
+        rows=[[example.image for example in row] for row in rows],
         legend=_legend(examples, class_names, threshold),
         group=2,
     )
@@ -118,13 +108,13 @@ def _draw_pair(
     num_found, num_predicted, num_objects = count_matches(
         example.predictions, example.annotations, threshold
     )
-    scale = _PANEL / max(example.image.shape[:2])
+    scale = sheet.scale(example.image)
     truth = draw_ground_truth(
         example.image,
         example.annotations,
         class_names,
         scale=scale,
-        with_labels=len(class_names) > 1 and num_objects <= _MOST_LABELS,
+        with_labels=len(class_names) > 1 and num_objects <= MOST_LABELS,
     )
     prediction = draw_predictions(
         example.image,
@@ -132,7 +122,7 @@ def _draw_pair(
         class_names,
         threshold,
         scale=scale,
-        with_labels=num_predicted <= _MOST_LABELS,
+        with_labels=num_predicted <= MOST_LABELS,
     )
     num_crowds = sum(bool(entry.get("iscrowd", 0)) for entry in example.annotations)
     objects = f"{num_objects} objects" if num_objects != 1 else "1 object"

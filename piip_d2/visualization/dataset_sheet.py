@@ -18,14 +18,13 @@ from piip_d2.data.mask_outlines import encode_rle
 
 from .drawing import class_name, draw_ground_truth
 from .run_summary import choose_evenly
-from .sheet_layout import Sheet, class_legend, panel_height, shorten
+from .sheet_layout import MOST_LABELS, Sheet, class_legend, in_rows, shorten
 
 logger = logging.getLogger(__name__)
 
-# In pixels of the sheet.
+# In pixels of the sheet; four of them make one as wide as usual monitors.
 _PANEL = 360
 _NUM_COLUMNS = 4
-_MOST_LABELS = 12
 _MOST_KINDS = 3
 
 Picture = tuple[str, np.ndarray, list[dict[str, Any]]]
@@ -59,7 +58,7 @@ def draw_dataset_sheet(splits: Mapping[str, CheckedSplit], *, num_images: int = 
         )
     first = next(iter(splits.values())).summary
     num_columns = min(_NUM_COLUMNS, len(pictures))
-    rows = [pictures[start : start + num_columns] for start in range(0, len(pictures), num_columns)]
+    rows = in_rows(pictures, num_columns)
     shown = {entry["category_id"] for _, _, entries in pictures for entry in entries}
     counts = "; ".join(
         f"{name}: {split.summary.num_annotations} objects in {split.summary.num_images} images "
@@ -73,10 +72,9 @@ def draw_dataset_sheet(splits: Mapping[str, CheckedSplit], *, num_images: int = 
     sheet = Sheet(
         "Annotations as training sees them: boxes, masks and classes",
         f"{counts} · {len(pictures)} images, evenly spaced{_left_out(num_resized)}",
-        row_heights=[max(panel_height(image, _PANEL) for _, image, _ in row) for row in rows],
-        num_columns=num_columns,
-        panel=_PANEL,
+        rows=[[image for _, image, _ in row] for row in rows],
         legend=legend,
+        panel=_PANEL,
     )
     for number, row in enumerate(rows):
         for column, (name, image, entries) in enumerate(row):
@@ -84,8 +82,8 @@ def draw_dataset_sheet(splits: Mapping[str, CheckedSplit], *, num_images: int = 
                 image,
                 _with_masks(entries, image.shape[:2]),
                 first.class_names,
-                scale=_PANEL / max(image.shape[:2]),
-                with_labels=len(first.class_names) > 1 and len(entries) <= _MOST_LABELS,
+                scale=sheet.scale(image),
+                with_labels=len(first.class_names) > 1 and len(entries) <= MOST_LABELS,
             )
             caption = f"{shorten(name, 40)}\n{_describe(entries, first.class_names)}"
             sheet.place(number, column, drawn, caption)

@@ -14,7 +14,7 @@ from .drawing import class_name, draw_outlines, ground_truth_instances
 from .errors import ErrorExample, ErrorReport
 from .figures import Picture, as_picture
 from .outline import Outline
-from .sheet_layout import Sheet, panel_height, shorten
+from .sheet_layout import MOST_LABELS, PANEL, Sheet, in_rows, shorten
 
 __all__ = ["draw_error_sheet", "error_pictures"]
 
@@ -24,12 +24,8 @@ _FOUND = "#56b4e9"
 _FALSE = "#ff7f0e"
 _MISSED = "#f0e442"
 
-# In pixels of the sheet; the larger ones are for a report in which a reader can zoom.
-_PANEL = 440
+# In pixels of the sheet, for a report in which a reader can zoom.
 _LARGE_PANEL = 720
-
-# More names than this would hide the objects; what is found is then left without.
-_MOST_LABELS = 12
 
 
 def draw_error_sheet(report: ErrorReport, *, title: str = "", pairs_per_row: int = 2) -> Figure:
@@ -53,7 +49,7 @@ def draw_error_sheet(report: ErrorReport, *, title: str = "", pairs_per_row: int
         list(enumerate(report.examples, start=1)),
         title or f"Misses and false positives on {report.dataset}",
         f"{_say_choice(report)} {_say_rule(report)}",
-        _PANEL,
+        PANEL,
         pairs_per_row,
     )
 
@@ -87,19 +83,18 @@ def _draw_sheet(
     pairs_per_row: int,
 ) -> Figure:
     pairs_per_row = min(pairs_per_row, len(ranked))
-    rows = [ranked[start : start + pairs_per_row] for start in range(0, len(ranked), pairs_per_row)]
+    rows = in_rows(ranked, pairs_per_row)
     sheet = Sheet(
         title,
         subtitle,
-        row_heights=[max(panel_height(each.image, panel) for _, each in row) for row in rows],
-        num_columns=2 * pairs_per_row,
+        rows=[[example.image for _, example in row] for row in rows],
         panel=panel,
         legend=_legend(),
         group=2,
     )
     for number, row in enumerate(rows):
         for place, (rank, example) in enumerate(row):
-            _draw_pair(sheet, (number, 2 * place), report, (rank, example), panel)
+            _draw_pair(sheet, (number, 2 * place), report, (rank, example))
     return sheet.figure
 
 
@@ -108,11 +103,10 @@ def _draw_pair(
     place: tuple[int, int],
     report: ErrorReport,
     ranked: tuple[int, ErrorExample],
-    panel: int,
 ) -> None:
     (row, column), (rank, example) = place, ranked
     matches = example.matches
-    scale = panel / max(example.image.shape[:2])
+    scale = sheet.scale(example.image)
     truth = draw_outlines(example.image, _objects(report, example), scale=scale, with_halo=True)
     num_crowds = len(example.annotations) - len(example.objects)
     objects = f"{matches.num_found} found, {matches.num_missed} missed"
@@ -134,7 +128,7 @@ def _objects(report: ErrorReport, example: ErrorExample) -> list[Outline]:
     """Objects in the colour of what became of them; missed ones last, so that they lie on top."""
     truth = ground_truth_instances(example.annotations, example.image.shape[:2])
     masks = truth.gt_masks.tensor.numpy() if report.masks and truth.has("gt_masks") else None
-    few = len(example.objects) <= _MOST_LABELS
+    few = len(example.objects) <= MOST_LABELS
     outlines = []
     for index, box in enumerate(truth.gt_boxes.tensor.numpy()):
         is_missed = bool(example.matches.found_by[index] < 0)
@@ -168,7 +162,7 @@ def _predictions(report: ErrorReport, example: ErrorExample) -> list[Outline]:
             Outline(
                 boxes[index],
                 to_rgb(_FALSE if mistake else _FOUND),
-                f"{label}: {mistake}" if mistake else label * (len(shown) <= _MOST_LABELS),
+                f"{label}: {mistake}" if mistake else label * (len(shown) <= MOST_LABELS),
                 None if masks is None else masks[index],
             )
         )

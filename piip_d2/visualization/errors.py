@@ -13,6 +13,7 @@ from detectron2.structures import Instances
 from omegaconf import OmegaConf
 
 from piip_d2.data.image_reading import read_image
+from piip_d2.data.overrides import apply_data_section
 from piip_d2.data.registration import get_dataset_dicts
 from piip_d2.predictor import Predictor
 
@@ -129,7 +130,10 @@ def find_errors(
         raise ValueError(
             f"num_images and max_images must be at least 1, got {num_images} and {max_images}"
         )
-    dataset = dataset or _test_data(predictor)
+    if not dataset:
+        # A predictor reads no data, also if its config names some by their files.
+        apply_data_section(predictor.cfg)
+        dataset = _test_data(predictor)
     records = get_dataset_dicts(dataset, filter_empty=False)
     chosen = choose_evenly(records, max_images)
     if masks:

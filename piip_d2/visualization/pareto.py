@@ -60,7 +60,7 @@ def draw_pareto(
     """
     if not points:
         raise ValueError("there must be at least one point to draw, got none")
-    figure = new_figure(8, 5.6)
+    figure = new_figure(9, 6)
     axes = figure.subplots()
     front = sorted((point for point in points if point.is_on_front), key=lambda p: p.latency)
     axes.plot(
@@ -80,7 +80,9 @@ def draw_pareto(
     axes.legend(fontsize=9, loc="lower right")
     write_caption(figure, caption)
     places = [(point.latency, point.accuracy) for point in points]
-    label_points(axes, places, [point.label for point in points])
+    lines = [[(time, point.accuracy) for time in point.quartiles] for point in points]
+    lines.append([(point.latency, point.accuracy) for point in front])
+    label_points(axes, places, [point.label for point in points], lines=lines)
     return figure
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -13,10 +14,14 @@ from matplotlib.patches import Patch
 
 from .drawing import class_color, class_name
 
-__all__ = ["Sheet", "class_legend", "panel_height", "shorten"]
+__all__ = ["MOST_LABELS", "PANEL", "Sheet", "class_legend", "in_rows", "shorten"]
 
-# All lengths are in pixels of the sheet, at 100 dots an inch.
+_Item = TypeVar("_Item")
+
+# All lengths are in pixels of the sheet, at 100 dots an inch. A picture is usually so wide, or
+# high if it is higher than wide.
 _DPI = 100
+PANEL = 440
 _CAPTION = 44
 _GAP = 12
 _TITLE_LINE = 28
@@ -26,6 +31,9 @@ _LEGEND_ENTRY = 180
 
 _MOST_LEGEND_ENTRIES = 24
 
+# More names in a picture than this would hide its objects; legend and caption then speak alone.
+MOST_LABELS = 12
+
 
 class Sheet:
     """A sheet of pictures; :attr:`figure` has its own Agg canvas.
@@ -33,11 +41,10 @@ class Sheet:
     Args:
         title: What the sheet shows.
         subtitle: A second line; may be empty.
-        row_heights: Height of the pictures of each row.
-        num_columns: Pictures beside each other.
-        panel: Width that each of them has.
+        rows: The images shown, ``(H, W, 3)`` each, by row; the first row is the longest.
         legend: Entries of the legend at the bottom.
-        group: Pictures that belong together; after each group the gap is wider.
+        panel: Length that the longer side of a picture gets.
+        group: Pictures that an image has beside each other; after each group the gap is wider.
     """
 
     def __init__(
@@ -45,12 +52,16 @@ class Sheet:
         title: str,
         subtitle: str,
         *,
-        row_heights: Sequence[int],
-        num_columns: int,
-        panel: int,
+        rows: Sequence[Sequence[np.ndarray]],
         legend: Sequence[Patch],
+        panel: int = PANEL,
         group: int = 1,
     ) -> None:
+        num_columns = group * len(rows[0])
+        row_heights = [
+            max(math.ceil(image.shape[0] * panel / max(image.shape[:2])) for image in row)
+            for row in rows
+        ]
         self._panel = panel
         self._group = group
         legend_columns = max(1, num_columns * panel // _LEGEND_ENTRY)
@@ -73,7 +84,13 @@ class Sheet:
             ncols=min(legend_columns, len(legend)),
             frameon=False,
             fontsize=10,
+            handlelength=2.6,
+            handleheight=1.0,
         )
+
+    def scale(self, image: np.ndarray) -> float:
+        """How many pixels of the sheet there are for one of an image."""
+        return self._panel / max(image.shape[:2])
 
     def place(self, row: int, column: int, picture: np.ndarray, caption: str) -> None:
         """Puts a caption and, pixel by pixel, a picture below it, centred in its column.
@@ -123,10 +140,9 @@ class Sheet:
             top += _SUBTITLE_LINE
 
 
-def panel_height(image: np.ndarray, panel: int) -> int:
-    """Returns how high an image becomes whose longer side is as wide as a panel."""
-    height, width = image.shape[:2]
-    return math.ceil(panel * height / max(height, width))
+def in_rows(items: Sequence[_Item], length: int) -> list[Sequence[_Item]]:
+    """Cuts a sequence into rows of so many items; the last one may be shorter."""
+    return [items[start : start + length] for start in range(0, len(items), length)]
 
 
 def class_legend(classes: Iterable[int], class_names: Sequence[str]) -> list[Patch]:

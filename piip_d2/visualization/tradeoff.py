@@ -74,6 +74,7 @@ _NOTE = (
     "AP of different data sets stand on axes of their own: they do not compare. A line joins the "
     "choices of one system that no other choice of it beats in both."
 )
+_RESOLUTIONS = "Numbers beside points are the sides of the branches' images in pixels."
 _STATED = (
     "Published points: arXiv 2406.04330, with the FLOPs and AP stated there; no latency is "
     "stated. FLOPs beside them are those of the backbone, counted as there."
@@ -135,7 +136,9 @@ def draw_tradeoff(
     # All axes must be complete: labels of one would otherwise be placed in a layout that changes.
     for axes, panel in zip(grid, panels, strict=False):
         places = [(cost, point.accuracy) for point, cost in panel.points]
-        label_points(axes, places, [point.label for point, _ in panel.points])
+        lines = [[(x, y) for x, y in line.get_xydata()] for line in axes.lines
+                 if line.get_linestyle() != "None"]  # fmt: skip
+        label_points(axes, places, [point.label for point, _ in panel.points], lines=lines)
     return figure
 
 
@@ -234,6 +237,8 @@ def _say_sources(points: Sequence[tuple[TradeoffPoint, float]]) -> str:
 
 def _caption(points: Sequence[TradeoffPoint], panels: Sequence[_Panel]) -> str:
     sentences = [_NOTE]
+    if any("/" in point.label for point in points):
+        sentences.append(_RESOLUTIONS)
     if any(point.source != MEASURED for point in points):
         sentences.append(_STATED)
     if any(_WHOLE in panel.xlabel for panel in panels):

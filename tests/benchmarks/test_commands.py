@@ -135,6 +135,23 @@ def test_growth(tmp_path: Path, asked: list[Task]) -> None:
     rows = growth.growth_rows(Results(file))[TRAINING]
     assert [row["image_size"][0] for row in rows] == [256, 512]
     assert [growth.own_memory(row) for row in rows] == [256**2, 512**2]
+    figure = growth.draw(growth.growth_rows(Results(file)), plot)
+    about, run = figure.get_suptitle().splitlines()
+    assert about.startswith(f"{growth.NETWORK}: time and memory of one image")
+    assert all(part in run for part in ("float32", "eager", rows[0]["device"], "thread"))
+    caption = figure.get_supxlabel().replace("\n", " ")
+    assert "medians of squares of 256, 512 pixels" in caption and "Dotted:" in caption
+    # A power is fitted through large images alone.
+    assert "power" not in caption
+    large = [dict(row, image_size=[4 * side for side in row["image_size"]]) for row in rows]
+    caption = growth.draw({TRAINING: large}, plot).get_supxlabel()
+    assert "(training) from 1024 pixels on" in caption.replace("\n", " ")
+    for axes in figure.axes:
+        labels = [text.get_text() for text in axes.get_legend().get_texts()]
+        assert labels == [f"{mode}, {what}" for mode in (INFERENCE, TRAINING)
+                          for what in ("measured", "if linear")]  # fmt: skip
+    assert [axes.get_title() for axes in figure.axes] == ["Time", "Memory"]
+    assert all("GiB" in axes.get_ylabel() or "seconds" in axes.get_ylabel() for axes in figure.axes)
 
 
 def test_growth_keeps_within_the_memory(tmp_path: Path, asked: list[Task]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from PIL import Image
 
 from piip_d2.visualization.pareto import ParetoPoint, draw_pareto
+from piip_d2.visualization.point_labels import shared_area
 
 POINTS = [
     ParetoPoint("fast", 10.0, (9.0, 12.0), 30.0, is_on_front=True),
@@ -30,7 +32,7 @@ def test_everything_is_named(tmp_path: Path):
     line = axes.lines[0]
     assert np.asarray(line.get_xydata()).tolist() == [[10.0, 30.0], [20.0, 40.0]]
     figure.savefig(tmp_path / "pareto.png")
-    assert Image.open(tmp_path / "pareto.png").size == (880, 616)
+    assert Image.open(tmp_path / "pareto.png").size == (990, 660)
 
 
 def test_a_point_alone_and_none():
@@ -38,3 +40,28 @@ def test_a_point_alone_and_none():
     assert len(figure.axes[0].texts) == 1
     with pytest.raises(ValueError, match="at least one point to draw, got none"):
         draw_pareto([], title="", accuracy="", caption="")
+
+
+def test_labels_of_a_crowd_do_not_overlap() -> None:
+    points = [
+        ParetoPoint(
+            f"{1024 + 64 * number}/{672 + number}/448",
+            100.0 + 1.5 * (number % 5),
+            (96.0 + number, 112.0 + number),
+            40.0 + 0.1 * number,
+            is_on_front=number % 3 == 0,
+        )
+        for number in range(16)
+    ]
+    # Something far away, so that the others stand close together.
+    points.append(ParetoPoint("far", 300.0, (290.0, 310.0), 60.0, is_on_front=True))
+    figure = draw_pareto(points, title="A crowd", accuracy="AP in %", caption="")
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    boxes = [text.get_window_extent() for text in axes.texts if text.get_text()]
+    legend, frame = axes.get_legend().get_window_extent(), axes.get_window_extent()
+    assert len(boxes) == len(points)
+    for first, second in itertools.combinations([*boxes, legend], 2):
+        assert shared_area(first, second) == 0
+    for box in boxes:
+        assert shared_area(box, frame) == pytest.approx(box.width * box.height)

@@ -140,6 +140,30 @@ def test_report_is_a_page(tool: ModuleType, capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize(
+    ("image", "output", "message"),
+    [
+        ("none.png", "x.png", "none.png"),
+        ("PHOTO", "x.jpg", ".png"),
+        ("PHOTO", "no/x.png", "folder"),
+    ],
+)
+def test_files_are_looked_at_before_a_model_is_built(
+    tool: ModuleType,
+    image: str,
+    output: str,
+    message: str,
+    photo: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(tool, "Predictor", lambda *_, **__: pytest.fail("a model was built"))
+    arguments = ["--config-file", "x.py", "--image", str(photo) if image == "PHOTO" else image]
+    assert tool.main(["pyramid", *arguments, "--output", str(tmp_path / output)]) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("checkpoint", "of_config", "name"),
     [("a/one.pth", "b/two.pth", "one.pth"), ("", "b/two.pth", "two.pth"), ("", "", "random ones")],
 )

@@ -20,10 +20,10 @@ FULL_AREA = 260.0
 _SHOWN_WEIGHTS = (0.1, 0.25, 0.5, 1.0)
 
 
-def attention_handles(
+def attention_legends(
     record: Record, looks: Sequence[Look], *, with_heads: bool = True
-) -> list[Line2D | Patch]:
-    """Makes the legend's entries: the cell, heads, sizes of marks and what else is drawn.
+) -> dict[str, list[Line2D | Patch]]:
+    """Makes legends for heads, for sizes of marks and for what else is drawn.
 
     Args:
         record: What happened with the image; says whether any of it is padding.
@@ -31,32 +31,34 @@ def attention_handles(
         with_heads: Whether heads are told apart by colours and shapes.
 
     Returns:
-        The entries, with labels.
+        Entries with labels, by the title of their legend.
     """
-    handles: list[Line2D | Patch] = [
+    sampled = [look for look in looks if look.points is not None]
+    legends: dict[str, list[Line2D | Patch]] = {}
+    if with_heads and sampled:
+        legends["Head: colour and shape"] = _head_handles(max(look.num_heads for look in sampled))
+    if sampled:
+        legends["Weight in its head: area"] = [
+            Line2D([], [], ls="", marker="o", mfc="#cccccc", mec="black", mew=0.7,
+                   ms=math.sqrt(FULL_AREA * weight), label=f"{weight:g}")
+            for weight in _SHOWN_WEIGHTS
+        ]  # fmt: skip
+    marks: list[Line2D | Patch] = [
         Line2D([], [], ls="", marker="s", mfc="none", mec=QUERY_COLOR, mew=1.8, ms=10,
                label="the cell that looks"),
     ]  # fmt: skip
-    sampled = [look for look in looks if look.points is not None]
-    if with_heads and sampled:
-        handles += _head_handles(max(look.num_heads for look in sampled))
-    if sampled:
-        handles += [
-            Line2D([], [], ls="", marker="o", mfc="#cccccc", mec="black", mew=0.7,
-                   ms=math.sqrt(FULL_AREA * weight), label=f"weight {weight:g}")
-            for weight in _SHOWN_WEIGHTS
-        ]  # fmt: skip
     if any(look.outside is not None and look.outside.any() for look in looks):
-        handles.append(
+        marks.append(
             Line2D([], [], ls="", marker="o", mfc="none", mec="black", mew=1.4, ms=8,
-                   label="half a cell or more outside\nthe map: reads zeros")
+                   label="hollow: half a cell or more\noutside the map, reads zeros")
         )  # fmt: skip
     if has_padding(record):
-        handles.append(padding_handle())
-    return handles
+        marks.append(padding_handle())
+    legends["Also drawn"] = marks
+    return legends
 
 
-def _head_handles(count: int) -> list[Line2D]:
+def _head_handles(count: int) -> list[Line2D | Patch]:
     colors = head_colors(count)
     # Of many heads some stand for the scale of colours.
     shown = np.linspace(0, count - 1, count if count <= len(PALETTE) else 4).round().astype(int)

@@ -15,7 +15,7 @@ from piip_d2.visualization.inside.attention_legend import (
     FULL_AREA,
     QUERY_COLOR,
     attention_caption,
-    attention_handles,
+    attention_legends,
 )
 from piip_d2.visualization.inside.record import Record
 from piip_d2.visualization.inside.structure import branch_labels
@@ -65,7 +65,7 @@ def draw_attention(record: Record, looks: Sequence[Look], subtitle: str = "") ->
         caption=attention_caption(looks, subtitle)
         + " The dashed frame on the left encloses what is shown beside it, as far as that lies in "
         "the image.",
-        handles=attention_handles(record, looks),
+        legends=attention_legends(record, looks),
     )
     panels = body.subplots(len(directions), 1 + len(interactions), squeeze=False)
     for row, (querying, attended) in zip(panels, directions, strict=True):
@@ -108,7 +108,7 @@ def draw_heads(record: Record, look: Look, subtitle: str = "") -> Figure:
         title=f"Interaction {look.interaction}, head by head: the {labels[look.querying]} "
         f"looks at the {labels[look.attended]}",
         caption=attention_caption([look], subtitle),
-        handles=attention_handles(record, [look], with_heads=False),
+        legends=attention_legends(record, [look], with_heads=False),
     )
     panels = body.subplots(rows, columns, squeeze=False).flat
     extent = _common_extent([look])

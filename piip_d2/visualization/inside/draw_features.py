@@ -62,7 +62,7 @@ def draw_features(record: Record, subtitle: str = "") -> Figure:
         sum(heights),
         title="Features inside the network: three principal components as red, green and blue",
         caption=_caption(columns, subtitle),
-        handles=[padding_handle()] if has_padding(record) else (),
+        legends={"": [padding_handle()] if has_padding(record) else []},
     )
     parts: Any = body.subfigures(2, 1, height_ratios=heights)
     upper, lower = parts
@@ -112,7 +112,7 @@ def _draw_branches(figure: SubFigure, record: Record, columns: Sequence[_Column]
     for row, branch in zip(panels, reversed(range(len(labels))), strict=True):
         show_input(row[0], record, branch)
         _label(row[0], "x in pixels" if branch == 0 else "", "y in pixels")
-        row[0].set_title(f"{labels[branch]}:\nits image in pixels", fontsize=8.5)
+        row[0].set_title(f"{labels[branch]}:\nits image in pixels", fontsize=9.5)
         shown = [column.maps[branch] for column in columns if column.before is None]
         pictures, explained = _color_by_width(record, shown)
         left = iter(zip(pictures, explained, strict=True))
@@ -169,7 +169,7 @@ def _show(axes: Axes, record: Record, picture: np.ndarray, title: str) -> None:
     rows, columns = picture.shape[:2]
     axes.imshow(picture, extent=(0, columns, rows, 0), interpolation="nearest")
     hatch_padding(axes, record, (rows, columns))
-    axes.set_title(title, fontsize=8.5)
+    axes.set_title(title, fontsize=9.5)
 
 
 def _show_change(
@@ -188,19 +188,19 @@ def _show_change(
         vmax=max(float(np.quantile(inner, 0.98)) * 100, 1e-3),
     )
     hatch_padding(axes, record, (rows, columns))
-    axes.set_title(f"{title}\nmedian {np.median(inner):.0%}", fontsize=8.5)
+    axes.set_title(f"{title}\nmedian {np.median(inner):.0%}", fontsize=9.5)
     bar = figure.colorbar(drawn, ax=axes, shrink=0.75, pad=0.02, extend="max")
-    bar.ax.tick_params(labelsize=7)
-    bar.set_label("in %", fontsize=7.5)
+    bar.ax.tick_params(labelsize=8)
+    bar.set_label("in %", fontsize=8.5)
 
 
 def _label(axes: Axes, x: str, y: str) -> None:
-    axes.set_xlabel(x, fontsize=7.5)
-    axes.set_ylabel(y, fontsize=7.5)
+    axes.set_xlabel(x, fontsize=8.5)
+    axes.set_ylabel(y, fontsize=8.5)
 
 
 def _finish(axes: Axes, branch: int | None) -> None:
-    axes.tick_params(labelsize=7, length=2)
+    axes.tick_params(labelsize=8, length=2)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(4, integer=True))
     if branch is not None:

@@ -53,8 +53,8 @@ def draw_pyramid(record: Record, costs: Sequence[CostShare], subtitle: str = "")
     ratio = record.images.shape[-2] / record.images.shape[-1]
     panel = 4.2
     picture_height = panel * min(max(ratio, 0.4), 1.6)
-    # The legend beside the bars has two lines for each part.
-    cost_height = max(1.9, 0.4 * len(costs) + 0.3) if costs else 0.0
+    # The legend beside the bars has two lines for each part, and a title.
+    cost_height = max(1.9, 0.4 * len(costs) + 0.5) if costs else 0.0
     figure, body = framed_figure(
         max(panel * len(views), 9.0),
         picture_height + 1.3 + cost_height,
@@ -186,7 +186,15 @@ def _draw_costs(axes: Axes, costs: Sequence[CostShare]) -> None:
         "Cost of each part of the network, without neck and heads behind it", fontsize=10
     )
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8.5, frameon=False)
+    axes.legend(
+        title=" and ".join(totals),
+        title_fontsize=8.5,
+        loc="center left",
+        bbox_to_anchor=(1.01, 0.5),
+        fontsize=8.5,
+        frameon=False,
+        alignment="left",
+    )
 
 
 def _handles(record: Record, views: Sequence[BranchView]) -> list[Patch | Line2D]:

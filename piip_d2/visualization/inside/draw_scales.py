@@ -44,7 +44,7 @@ def draw_scales(network: PIIPNetwork, subtitle: str = "") -> Figure:
         title="What the network has learned about its exchanges: interaction scales and merge "
         "weights",
         caption=_caption(subtitle),
-        handles=_handles(scales, labels),
+        legends={"Scales: line, who is updated; mark, who is read": _handles(scales, labels)},
         legend_columns=5,
     )
     attention, ffn, merge = body.subplots(1, 3, width_ratios=(4, 4, 3))

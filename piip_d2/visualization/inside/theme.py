@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,8 +24,10 @@ MARKERS = "osD^vP*X"
 GREY = "#8a8a8a"
 PADDING = "#c9c9c9"
 
-# Inches that an entry of a legend takes.
+# Inches that an entry of a legend takes, and legends beside each other with up to four lines.
 _LEGEND_COLUMN = 2.0
+_LEGEND_WIDTH = 2.9
+_LEGEND_LINES = 4
 
 
 def framed_figure(
@@ -34,7 +36,7 @@ def framed_figure(
     *,
     title: str,
     caption: str,
-    handles: Sequence[Artist] = (),
+    legends: Mapping[str, Sequence[Artist]] | None = None,
     legend_columns: int = 6,
 ) -> tuple[Figure, SubFigure]:
     """Makes a figure with a title above, a legend and a caption below.
@@ -44,30 +46,52 @@ def framed_figure(
         body_height: Height in inches of what is between title and legend.
         title: What the figure shows.
         caption: How to read it; broken into lines.
-        handles: What the legend explains, with labels; none for no legend.
-        legend_columns: Entries beside one another in the legend, at most.
+        legends: What is explained, with labels, by the title of its legend; legends without
+            entries are left out.
+        legend_columns: Entries beside one another in a legend that is alone, at most.
 
     Returns:
         The figure, and the part of it to draw in.
     """
     lines = caption_lines(caption, width)
-    columns = max(1, min(legend_columns, len(handles), int(width / _LEGEND_COLUMN)))
-    legend_rows = -(-len(handles) // columns)
-    # The entries of a row are as high as the one with the most lines.
-    more_lines = sum(str(handle.get_label()).count("\n") for handle in handles)
-    legend_height = 0.24 * legend_rows + 0.15 * more_lines + 0.18 if handles else 0.0
-    footer_height = legend_height + 0.175 * len(lines) + 0.15
+    shown = {name: entries for name, entries in (legends or {}).items() if entries}
+    columns = [
+        max(1, min(legend_columns, len(entries), int(width / _LEGEND_COLUMN)))
+        if len(shown) == 1
+        else -(-len(entries) // _LEGEND_LINES)
+        for entries in shown.values()
+    ]
+    heights = [
+        _legend_height(name, entries, count)
+        for (name, entries), count in zip(shown.items(), columns, strict=True)
+    ]
+    footer_height = max(heights, default=0.0) + 0.175 * len(lines) + 0.15
     figure = new_figure(width, body_height + footer_height + 0.5)
     figure.suptitle(title, fontsize=13, fontweight="bold")
     parts: Any = figure.subfigures(2, 1, height_ratios=[body_height + 0.5, footer_height])
     body, footer = parts
-    if handles:
+    for number, (name, entries) in enumerate(shown.items()):
         footer.legend(
-            handles=handles, loc="upper center", ncols=columns, fontsize=8.5, handlelength=2.6
+            handles=entries,
+            title=name or None,
+            title_fontsize=9,
+            alignment="left",
+            loc="upper center",
+            bbox_to_anchor=(0.5 + (number - (len(shown) - 1) / 2) * _LEGEND_WIDTH / width, 1.0),
+            ncols=columns[number],
+            fontsize=8.5,
+            handlelength=2.6,
+            labelspacing=0.65,
         )
     below = 0.07 / footer_height
     footer.text(0.5, below, "\n".join(lines), ha="center", va="bottom", **CAPTION_STYLE)
     return figure, body
+
+
+def _legend_height(title: str, entries: Sequence[Artist], columns: int) -> float:
+    """Inches that a legend takes; the entries of a row are as high as the one with most lines."""
+    more_lines = sum(str(entry.get_label()).count("\n") for entry in entries)
+    return 0.26 * -(-len(entries) // columns) + 0.15 * more_lines + 0.2 * bool(title) + 0.18
 
 
 def branch_color(number: int) -> tuple[float, float, float]:

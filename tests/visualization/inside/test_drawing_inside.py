@@ -28,6 +28,7 @@ from piip_d2.visualization.inside import (
     view_branches,
 )
 from piip_d2.visualization.inside.theme import branch_color, to_picture
+from piip_d2.visualization.point_labels import shared_area
 from tests.visualization.inside.small_networks import NETWORKS, network, vit
 
 IMAGES = torch.randn(1, 3, 96, 128, generator=torch.Generator().manual_seed(0))
@@ -118,6 +119,25 @@ def test_frame_of_what_is_beside_stays_in_the_image() -> None:
     left, bottom, right, top = frame.get_bbox().extents
     assert 0 < left < right < axes.get_xlim()[1]
     assert 0 < min(bottom, top) < max(bottom, top) < axes.get_ylim()[0]
+
+
+def test_heads_and_weights_have_legends_of_their_own() -> None:
+    record = record_network(NETWORKS["two ViTs"](), IMAGES, (90, 128))
+    figure = draw_attention(record, looks_at(record, (0.3, 0.6)))
+    legends = [legend for part in _parts(figure) for legend in part.legends]
+    found = {
+        legend.get_title().get_text(): [text.get_text() for text in legend.get_texts()]
+        for legend in legends
+    }
+    assert found["Head: colour and shape"] == [f"head {head}" for head in range(4)]
+    assert found["Weight in its head: area"] == ["0.1", "0.25", "0.5", "1"]
+    assert {"the cell that looks", "padding"} <= set(found["Also drawn"])
+    figure.canvas.draw()
+    boxes = [legend.get_window_extent() for legend in legends]
+    width, _ = figure.canvas.get_width_height()
+    for number, box in enumerate(boxes):
+        assert box.x0 >= 0 and box.x1 <= width
+        assert all(shared_area(box, other) == 0 for other in boxes[number + 1 :])
 
 
 def test_branches_are_described() -> None:
