@@ -117,7 +117,8 @@ def run_on_images(args: argparse.Namespace, window: Window | None) -> int:
     num_done = record(
         detections, save, args.output, file_suffixes=IMAGE_SUFFIXES, predictor=predictor
     )
-    logger.info("%d of %d images skipped", len(images) - num_done, len(images))
+    if num_done < len(images):
+        logger.warning("%d of %d images skipped", len(images) - num_done, len(images))
     return num_done
 
 

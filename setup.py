@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from setuptools import find_namespace_packages, setup
+from setuptools.command.editable_wheel import editable_wheel
 
 ROOT = Path(__file__).resolve().parent
 
@@ -17,6 +20,47 @@ ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "piip_d2" / "csrc"))
 
 from extension import extensions  # noqa: E402
+
+# Python asks the finder of an editable installation last. A clone is a folder named piip_d2, which
+# in the folder around it passes for a package without code before that finder is asked.
+FINDER_BEFORE_FOLDERS = """
+
+class BeforeFolders:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name != "piip_d2":
+            return None
+        found = PathFinder.find_spec(name, path)
+        return found if found and found.loader else _EditableFinder.find_spec(name)
+"""
+
+
+class EditableWheel(editable_wheel):
+    """Lets an editable installation be found from the folder that holds the clone, too.
+
+    A line with the clone's path (``editable_mode=compat``) would do that as well, but it would make
+    ``configs``, ``tests`` and ``tools`` packages for all other programs, and hide
+    ``piip_d2.configs``.
+    """
+
+    def _select_strategy(self, *arguments: Any) -> Any:
+        strategy = super()._select_strategy(*arguments)
+        generate = getattr(strategy, "get_implementation", None)
+
+        def generate_both() -> Iterator[tuple[str, bytes]]:
+            for name, content in generate():
+                if name.endswith(".py"):
+                    finder = name.removesuffix(".py")
+                    content += FINDER_BEFORE_FOLDERS.encode()
+                else:
+                    line = f"; import sys; sys.meta_path.insert(0, {finder}.BeforeFolders)"
+                    content += line.encode()
+                yield name, content
+
+        # The other kinds of editable installation, which one has to ask for, have none.
+        if generate:
+            strategy.get_implementation = generate_both
+        return strategy
 
 
 def version() -> str:
@@ -35,6 +79,9 @@ def packages() -> list[str]:
     folders = find_namespace_packages("configs", exclude=hidden)
     return [*code, "piip_d2.configs", *(f"piip_d2.configs.{name}" for name in folders)]
 
+
+compiled = extensions()
+commands = {**compiled.pop("cmdclass", {}), "editable_wheel": EditableWheel}
 
 setup(
     name="piip_d2",
@@ -69,5 +116,6 @@ setup(
         "eval": ["faster-coco-eval>=1.8"],
         "export": ["onnx", "onnxruntime", "onnxscript"],
     },
-    **extensions(),
+    cmdclass=commands,
+    **compiled,
 )

@@ -28,7 +28,7 @@ from piip_d2.engine import (
     set_up_run,
     train,
 )
-from piip_d2.engine.environment import FILE_LOGGER
+from piip_d2.engine.run_log import FILE_LOGGER
 
 # What a user can do something about, and is told in one sentence.
 _MISTAKES = (ValueError, OSError, ImportError, FloatingPointError, DataLoadingError)

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 from importlib import resources
 from pathlib import Path
 
@@ -14,6 +14,11 @@ from detectron2.config import LazyConfig
 from omegaconf import DictConfig
 
 __all__ = ["find_config_file", "get_config", "get_config_file", "list_configs"]
+
+# How much of two names is the same where they look alike, from 0 to 1.
+_ALIKE = 0.5
+_MOST_NAMED = 3
+_MOST_BESIDE = 8
 
 
 def list_configs() -> list[str]:
@@ -89,13 +94,28 @@ def _root() -> Path:
 
 
 def _hint(stem: str) -> str:
-    """The end of a sentence: names that look like one that is none."""
+    """The end of a sentence: names that look like one that is none, or else those beside it."""
     known = list_configs()
-    parts = Path(stem).parts
-    # The same experiment of another detector, or the path of its file from elsewhere.
-    near = [name for name in known if parts and name.split("/")[1] == parts[-1]]
-    near += get_close_matches("/".join(parts[-2:]), known, n=3, cutoff=0.6)
-    if not near:
-        near = get_close_matches(parts[-1] if parts else "", known, n=3, cutoff=0.5)
-    meant = f"did you mean {' or '.join(dict.fromkeys(near))}? " if near else ""
+    # A name, or the path of its file from elsewhere.
+    wanted = "/".join(Path(stem).parts[-2:])
+
+    def likeness(name: str) -> tuple[float, float]:
+        # Alone, the whole name would make all in one folder look alike.
+        experiment = wanted.split("/")[-1], name.split("/")[-1]
+        return _ratio(*experiment), _ratio(wanted, name)
+
+    near = sorted(known, key=likeness, reverse=True)[:_MOST_NAMED]
+    near = [name for name in near if likeness(name)[0] >= _ALIKE]
+    beside = [name for name in known if name.split("/")[0] == wanted.split("/")[0]]
+    if near:
+        meant = f"did you mean {' or '.join(near)}? "
+    elif beside:
+        more = ["..."] if len(beside) > _MOST_BESIDE else []
+        meant = f"there are {', '.join([*beside[:_MOST_BESIDE], *more])}; "
+    else:
+        meant = ""
     return f"; {meant}piip_d2.list_configs() lists all {len(known)}"
+
+
+def _ratio(first: str, second: str) -> float:
+    return SequenceMatcher(None, first, second).ratio()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from timm.models import FeatureInfo
@@ -46,7 +47,10 @@ class NamedBackbone(PIIPNetwork):
     Attributes:
         feature_info: timm's description of the outputs, with ``channels()``, ``reduction()`` and
             ``module_name()``, finest first.
+        input_format: Order of the channels.
     """
+
+    input_format = "RGB"
 
     def __init__(
         self,
@@ -194,13 +198,17 @@ def _check_options(options: Mapping[str, Any]) -> None:
         for name, parameter in inspect.signature(function).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY
     }
-    # They have arguments of their own in build_backbone.
-    known -= set(inspect.signature(build_backbone).parameters)
+    own = inspect.signature(build_backbone).parameters
+    known |= {
+        name for name, parameter in own.items() if parameter.kind is not parameter.VAR_KEYWORD
+    }
     unknown = [name for name in options if name not in known]
     if unknown:
+        near = [match for name in unknown for match in get_close_matches(name, known, n=1)]
+        hint = f"did you mean {' or '.join(near)}? All" if near else "all"
         raise TypeError(
-            f"build_backbone has no option {' or '.join(map(repr, unknown))}; those of a network "
-            f"are {', '.join(sorted(known))}"
+            f"build_backbone has no option {' or '.join(map(repr, unknown))}; {hint} options are "
+            f"{', '.join(sorted(known - {'name'}))}"
         )
 
 

@@ -219,9 +219,11 @@ def test_weights_of_single_networks(tiny: str, tmp_path: Path) -> None:
 
 
 def test_unknown_option(tiny: str) -> None:
-    message = "^build_backbone has no option 'bogus'; those of .* are .*merge.* num_heads"
+    message = "^build_backbone has no option 'bogus'; all options are .*merge.* num_heads.* resol"
     with pytest.raises(TypeError, match=message):
         build_backbone(tiny, bogus=1)
+    with pytest.raises(TypeError, match=r"no option 'resolution'; did you mean resolutions\? All"):
+        build_backbone(tiny, resolution=448)
     assert build_backbone(tiny, num_heads=2, merge="light").channels
 
 

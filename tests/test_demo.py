@@ -71,7 +71,7 @@ def test_images_are_drawn_and_results_written(
     output = tmp_path / "drawn"
     inputs = (images / "x.jpg", images, images / "more/*.png")
     assert _run(checkpoint, "--input", *inputs, "--output", output) == 0
-    assert "broken.jpg is skipped: " in caplog.text
+    assert "broken.jpg is skipped: the image cannot be read (" in caplog.text
     assert "1 of 4 images skipped" in caplog.text
 
     sizes = {"x.png": (56, 40), "g.png": (48, 64), "x-2.png": (56, 40)}
@@ -163,9 +163,12 @@ def test_error_of_the_model_is_no_matter_of_the_image(
     assert "is skipped" not in caplog.text
 
 
-def test_output_file_for_a_single_image(checkpoint: Path, images: Path, tmp_path: Path) -> None:
+def test_output_file_for_a_single_image(
+    checkpoint: Path, images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     output = tmp_path / "new" / "one.jpg"
     assert _run(checkpoint, "--input", images / "x.jpg", "--output", output) == 0
+    assert "skipped" not in caplog.text
     with Image.open(output) as picture:
         assert picture.format == "JPEG" and picture.size == (56, 40)
     assert json.loads((output.parent / "one_predictions.json").read_text())

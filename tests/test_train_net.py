@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import piip_d2
+from piip_d2 import Predictor
 from piip_d2.data import register_coco_json
 from tests.engine.runs import CONFIG as TOY
 from tests.engine.runs import undone_process_state
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 QUICK = "configs/quick/mask_rcnn_scenes.py"
+RANDOM = ["train.tta.enabled=True", "train.init_checkpoint="]
 
 
 @pytest.fixture(autouse=True)
@@ -123,6 +125,8 @@ def test_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["--config-file", TOY, "--num-machines", "2"], "--num-machines > 1 needs --dist-url"),
         (["--config-file", TOY, "train.init_checkpoint=x.pth"], "checkpoint x.pth does not exist"),
         (["--config-file", TOY, "train.max_iter=abc"], "'train.max_iter' must be a number"),
+        (["--config-file", TOY, "--eval-only"], "error: there are no weights, as train.init_check"),
+        (["--config-file", TOY, "--eval-only", "train.tta.scales=[a]", *RANDOM], "factors above 0"),
         (["--config-file", TOY, "model.fail_from=1"], "loss_box': nan} are not finite at iter"),
     ],
 )
@@ -213,6 +217,30 @@ def test_piip_resumes_to_the_bit(
     resumed = torch.load(tmp_path / "model_final.pth", weights_only=True)
     for name, weight in final["ema"]["weights"].items():
         assert torch.equal(weight, resumed["ema"]["weights"][name]), name
+
+
+def test_moved_run_works_as_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_coco: TinyCoco
+) -> None:
+    options = [*_piip_arguments(tiny_coco, tmp_path), "train.max_iter=1"]
+    arguments = ["--config-file", QUICK, "--num-gpus", "0", *options]
+    _run(monkeypatch, *arguments, "train.seed=7")
+    config = (tmp_path / "config.yaml").read_bytes()
+    with pytest.raises(SystemExit, match="checkpointer.period must be at least 1"):
+        _run(monkeypatch, *arguments, "train.checkpointer.period=0")
+    assert (tmp_path / "config.yaml").read_bytes() == config
+    assert not (tmp_path / "earlier_run").exists()
+    # Another model, whose config would not fit the weights of the first.
+    _run(monkeypatch, *arguments, "model.roi_heads.box_head.fc_dims=[64,256]")
+    aside = tmp_path / "earlier_run"
+    assert (aside / "config.yaml").read_bytes() == config
+    for folder in (aside, tmp_path):
+        predictor = Predictor(folder / "config.yaml", folder / "model_best.pth", device="cpu")
+        assert predictor.class_names == ["red", "blue"]
+    resumed = ["--resume", "--config-file", f"{aside}/config.yaml", "--num-gpus", "0"]
+    _run(monkeypatch, *resumed, f"train.output_dir={aside}", "train.max_iter=2")
+    assert len(_losses(aside)) == 2
+    assert len(_losses(tmp_path)) == 1
 
 
 @pytest.mark.slow

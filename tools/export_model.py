@@ -49,7 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 predictor.model, args.output, size, dynamic=args.dynamic, **options
             )
         else:
-            exported = export_detector(predictor.model, args.output, size, **options)
+            names = predictor.class_names
+            exported = export_detector(
+                predictor.model, args.output, size, class_names=names, **options
+            )
         print(f"Wrote {exported.path}")
         if not args.no_check:
             differences = compare(exported)

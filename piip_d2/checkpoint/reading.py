@@ -86,7 +86,8 @@ def check_archive(path: str) -> None:
 def unreadable(path: str, error: Exception) -> CheckpointReadError:
     """Describes what went wrong on reading a file."""
     reason = re.split(r"\n|\. ", str(error))[0][:200] or type(error).__name__
-    if reason.startswith(_SAFE_LOADING_FAILED):
+    # Bytes of another format make PyTorch's unpickler look for things that are not there.
+    if isinstance(error, LookupError) or reason.startswith(_SAFE_LOADING_FAILED):
         reason = "it is not in PyTorch's format"
     return CheckpointReadError(
         f"the checkpoint {path} cannot be read: it is truncated, damaged, or holds more than "

@@ -14,6 +14,9 @@ __all__ = ["check_images"]
 
 Entry = dict[str, Any]
 
+# The evaluation counts what the JSON lists, whether or not an image could be shown to the model.
+_CONSEQUENCE = "left out of training, its objects count as missed in evaluation"
+
 
 def check_images(
     entries: list[Any],
@@ -106,7 +109,7 @@ def _usable(
         width, height = image_size(root / found)
     except UnusableImageError:
         if is_sized:
-            findings.add_suspicion("image that cannot be read, which training leaves out", found)
+            findings.add_suspicion(f"image that cannot be read: {_CONSEQUENCE}", found)
             return entry
         findings.add_problem("image without a size that cannot be read either", found)
         return None
@@ -114,13 +117,9 @@ def _usable(
         findings.add_problem("image without width and height, read from its file", found)
         return {**entry, "width": width, "height": height}
     if sizes == (height, width) != (width, height):
-        findings.add_suspicion(
-            "image that the JSON turns on its side, which training leaves out", found
-        )
+        findings.add_suspicion(f"image that the JSON turns on its side: {_CONSEQUENCE}", found)
     elif sizes != (width, height):
-        findings.add_suspicion(
-            "image of another size than the JSON says, which training leaves out", found
-        )
+        findings.add_suspicion(f"image of another size than the JSON says: {_CONSEQUENCE}", found)
     return entry
 
 

@@ -214,6 +214,8 @@ def _put_into_catalogs(name: str, json_file: Path, summary: DatasetSummary) -> N
     DatasetCatalog.register(name, loader)
     MetadataCatalog.get(name).set(
         json_file=str(json_file),
+        # What a person gave: the other may be a copy of what is usable of it.
+        source_json=str(summary.json_file),
         image_root=str(summary.image_root),
         evaluator_type="coco",
         thing_classes=list(summary.class_names),

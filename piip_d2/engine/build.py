@@ -16,10 +16,10 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compr
 from torch.nn.parallel import DistributedDataParallel
 
 from piip_d2.engine.ema import ExponentialMovingAverage
-from piip_d2.engine.environment import FILE_LOGGER
 from piip_d2.engine.fully_sharded import build_sharded, is_sharded, separate_whole_parameters
 from piip_d2.engine.overrides import accepts_argument
 from piip_d2.engine.precision import Precision
+from piip_d2.engine.run_log import FILE_LOGGER
 from piip_d2.engine.seeding import seed_everything
 from piip_d2.engine.trainer import GradientClipping, Trainer
 

@@ -3,35 +3,42 @@
 from __future__ import annotations
 
 import logging
-import os
 import platform
+import tempfile
 from pathlib import Path
 
 import torch
 from detectron2.config import LazyConfig
 from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
-from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 
 import piip_d2
+from piip_d2._atomic_file import write_text_atomically
 from piip_d2.engine.host_memory import keep_freed_memory
+from piip_d2.engine.output_paths import check_output_folder
+from piip_d2.engine.run_log import FILE_LOGGER, open_run_log
 from piip_d2.engine.seeding import resolve_seed
 from piip_d2.ops import has_extension
 
 logger = logging.getLogger(__name__)
 
-# Its messages go to log.txt alone.
-FILE_LOGGER = "piip_d2.file"
+_WITHOUT_DETECTRON2_OPERATORS = (
+    "Nothing is missing without detectron2._C: piip_d2 has operators of its own, and torchvision's."
+)
 
 _CPU_INFO = Path("/proc/cpuinfo")
 
 
 def environment_report() -> str:
     """Describes versions, compilers and devices, for bug reports."""
+    # Thousands of characters of compiler flags, which the version of PyTorch implies.
+    lines = [line for line in collect_env_info().splitlines() if "- Build settings:" not in line]
+    if any(line.startswith("detectron2._C") and "not built" in line for line in lines):
+        lines.append(_WITHOUT_DETECTRON2_OPERATORS)
     return (
         f"piip_d2 {piip_d2.__version__} @{Path(piip_d2.__file__).parent}\n"
-        f"compiled operators: {_compiled_operators()}\n{collect_env_info()}"
+        f"compiled operators: {_compiled_operators()}\n" + "\n".join(lines)
     )
 
 
@@ -90,26 +97,29 @@ def device_name(device: str | torch.device) -> str:
 def set_up_run(cfg: DictConfig) -> str:
     """Prepares the output folder, logging, random seeds and arithmetic of a run.
 
+    An earlier run in the folder stays as it is until :func:`train` has checked what it can; only
+    its log gets longer.
+
     Args:
         cfg: The configuration; its seed and device are resolved in place.
 
     Returns:
-        The configuration as YAML, as saved in ``config.yaml``.
+        The configuration as YAML, which :func:`train` and :func:`evaluate_checkpoint` save.
 
     Raises:
         ValueError: If the device is not there or the output folder cannot be written.
     """
     output_dir = Path(cfg.train.output_dir)
+    check_output_folder(output_dir, "train.output_dir")
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"train.output_dir={output_dir} cannot be made: {error}") from error
-    if not os.access(output_dir, os.W_OK):
-        raise ValueError(f"train.output_dir={output_dir} cannot be written to")
+        raise ValueError(
+            f"train.output_dir must be a folder that can be made, got {output_dir}: "
+            f"{error.strerror}"
+        ) from error
     rank = comm.get_rank()
-    for name in ("fvcore", "detectron2", "piip_d2"):
-        setup_logger(str(output_dir), distributed_rank=rank, name=name)
-    setup_logger(str(output_dir), rank, name=FILE_LOGGER, configure_stdout=False)
+    open_run_log(output_dir, rank)
     logging.getLogger(FILE_LOGGER).info("Environment:\n%s", environment_report())
     asked_device = cfg.train.device
     cfg.train.device = resolve_device(asked_device)
@@ -128,19 +138,33 @@ def set_up_run(cfg: DictConfig) -> str:
         logger.info("The settings of the preset %s are in use.", cfg.train.applied_preset)
     torch.backends.cudnn.benchmark = bool(cfg.train.cudnn_benchmark)
     torch.set_float32_matmul_precision(cfg.train.float32_matmul_precision)
-    return _save(cfg, asked_device, output_dir / "config.yaml")
+    return _as_yaml(cfg, asked_device)
 
 
-def _save(cfg: DictConfig, asked_device: str, path: Path) -> str:
-    """Saves the configuration in the main process, and returns its text in all of them."""
+def save_config(folder: str | Path, config_text: str) -> None:
+    """Writes ``config.yaml``, in the main process.
+
+    Args:
+        folder: Folder of the run.
+        config_text: What :func:`set_up_run` returned; of "" no file is made.
+    """
+    if config_text and comm.is_main_process():
+        write_text_atomically(Path(folder) / "config.yaml", config_text)
+
+
+def _as_yaml(cfg: DictConfig, asked_device: str) -> str:
+    """Writes the configuration as YAML in the main process, and returns it in all of them."""
     text = ""
     if comm.is_main_process():
         # "auto" stays "auto": the file may be used on another machine.
         device = cfg.train.device
         cfg.train.device = asked_device
-        LazyConfig.save(cfg, str(path))
+        with tempfile.TemporaryDirectory() as folder:
+            # Detectron2 writes to files only.
+            path = Path(folder) / "config.yaml"
+            LazyConfig.save(cfg, str(path))
+            text = path.read_text(encoding="utf-8")
         cfg.train.device = device
-        text = path.read_text(encoding="utf-8")
     # The other machines may not see this file.
     return str(comm.all_gather(text)[0])
 

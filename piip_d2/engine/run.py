@@ -24,8 +24,9 @@ from piip_d2.engine.build import (
 from piip_d2.engine.checkpointer import AtomicCheckpointer, BestWeightsCheckpointer
 from piip_d2.engine.compilation import compile_as_configured
 from piip_d2.engine.data_report import log_training_data
-from piip_d2.engine.earlier_run import put_earlier_run_aside
+from piip_d2.engine.earlier_run import put_earlier_run_aside, undo_interrupted_move
 from piip_d2.engine.ema import EMAHook, ExponentialMovingAverage
+from piip_d2.engine.environment import save_config
 from piip_d2.engine.evaluation import Evaluation
 from piip_d2.engine.fully_sharded import check_fsdp, shards_model
 from piip_d2.engine.hooks import (
@@ -37,13 +38,19 @@ from piip_d2.engine.hooks import (
 )
 from piip_d2.engine.interruption import Interruption, TrainingInterrupted
 from piip_d2.engine.metadata import check_num_classes, describe_run, differences
+from piip_d2.engine.run_log import find_run_log
 from piip_d2.engine.sharded_checkpointer import (
     ShardedBestWeightsCheckpointer,
     ShardedCheckpointer,
 )
 from piip_d2.engine.sharded_evaluation import ShardedEvaluation
 from piip_d2.engine.starting_point import load_start
-from piip_d2.engine.starting_weights import check_initial_checkpoint, check_starting_weights
+from piip_d2.engine.starting_weights import (
+    check_initial_checkpoint,
+    check_starting_weights,
+    check_weights_of_detector,
+)
+from piip_d2.engine.test_time_augmentation import tta_scales
 from piip_d2.engine.trainer import Trainer
 from piip_d2.engine.writers import MetricsHook, build_writers
 
@@ -55,7 +62,8 @@ def train(cfg: DictConfig, config_text: str = "", *, resume: bool = False) -> di
 
     Args:
         cfg: The configuration.
-        config_text: The configuration as YAML, for the checkpoints.
+        config_text: The configuration as YAML, for ``config.yaml`` and the checkpoints; "" makes
+            no such file.
         resume: Whether to go on from the last checkpoint in the output folder, if there is one.
 
     Returns:
@@ -100,7 +108,7 @@ def train(cfg: DictConfig, config_text: str = "", *, resume: bool = False) -> di
         metadata = describe_run(cfg, model, config_text)
         checkpointer.metadata = best.metadata = metadata
         _compare(saved, metadata, model)
-        _make_room(cfg.train.output_dir, start)
+        _take_folder(cfg.train.output_dir, start, config_text)
         trainer.register_hooks_after_checkpoint(_writer_hooks(cfg, trainer))
         try:
             _train(trainer, start, cfg.train.max_iter, checkpointer)
@@ -116,12 +124,17 @@ def evaluate_checkpoint(cfg: DictConfig, config_text: str = "") -> dict[str, Any
 
     Args:
         cfg: The configuration.
-        config_text: The configuration as YAML.
+        config_text: The configuration as YAML, for ``config.yaml``; "" makes no such file.
 
     Returns:
         The metrics by task, in the main process.
+
+    Raises:
+        ValueError: If there are no weights, unless an empty ``train.init_checkpoint`` was typed, or
+            if the configuration, the data or the weights do not fit.
     """
     path = cfg.train.init_checkpoint
+    check_weights_of_detector(cfg)
     check_initial_checkpoint(path)
     evaluation = Evaluation(cfg, augments=True)
     model = build_model(cfg)
@@ -137,17 +150,22 @@ def evaluate_checkpoint(cfg: DictConfig, config_text: str = "") -> dict[str, Any
     else:
         logger.warning("train.init_checkpoint is empty: random weights are evaluated.")
     _compare(saved, describe_run(cfg, model, config_text), model)
+    save_config(cfg.train.output_dir, config_text)
     return evaluation(model, ema)
 
 
 def _check_start(cfg: DictConfig, *, resume: bool) -> None:
-    """Checks what can be known before there is a model."""
+    """Checks what can be known before there is a model, with the folder as a run left it."""
+    if comm.is_main_process():
+        undo_interrupted_move(cfg.train.output_dir)
+    comm.synchronize()
     for name, least in (("max_iter", 1), ("accumulate", 1), ("log_period", 1), ("eval_period", 0)):
         number = cfg.train[name]
         if not isinstance(number, int) or number < least:
             raise ValueError(
                 f"train.{name} must be at least {least} and a whole number, got {number!r}"
             )
+    tta_scales(cfg)
     check_fsdp(cfg)
     resumes = resume and AtomicCheckpointer(nn.Identity(), cfg.train.output_dir).has_checkpoint()
     if not resumes:
@@ -217,7 +235,7 @@ def _writer_hooks(cfg: DictConfig, trainer: Trainer) -> list[HookBase]:
     return [MetricsHook(writers, period)]
 
 
-def _make_room(folder: str, start: int) -> None:
+def _take_folder(folder: str, start: int, config_text: str) -> None:
     """Puts an earlier run in the folder aside, unless this one goes on with it."""
     starts = comm.all_gather(start)
     if len(set(starts)) > 1:
@@ -226,9 +244,14 @@ def _make_room(folder: str, start: int) -> None:
             "same checkpoints on all machines"
         )
     # All processes have passed here, so have loaded what they start from, even if it moves now.
+    log = find_run_log()
+    logs = comm.all_gather((log.path.name, log.start) if log else None)
     if start == 0 and comm.is_main_process():
-        put_earlier_run_aside(folder)
+        put_earlier_run_aside(folder, dict(filter(None, logs)))
     comm.synchronize()
+    if log:
+        log.start = 0
+    save_config(folder, config_text)
 
 
 def _train(trainer: Trainer, start: int, max_iter: int, checkpointer: AtomicCheckpointer) -> None:

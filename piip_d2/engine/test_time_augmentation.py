@@ -9,7 +9,7 @@ import detectron2.data.transforms as T
 from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import DatasetMapperTTA, GeneralizedRCNN, GeneralizedRCNNWithTTA
 from detectron2.utils.registry import locate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
 from piip_d2.engine.image_scale import image_scale, resize_steps
@@ -36,12 +36,9 @@ class TestTimeAugmentation:
     __test__ = False
 
     def __init__(self, cfg: DictConfig) -> None:
-        options = cfg.train.tta
-        scales = [float(scale) for scale in options.scales]
-        if not scales or min(scales) <= 0:
-            raise ValueError(f"train.tta.scales must be factors above 0, got {scales}")
+        scales = tta_scales(cfg)
         short_side, long_side = image_scale(_take_resize(cfg))
-        self._flip = bool(options.flip)
+        self._flip = bool(cfg.train.tta.flip)
         self._views = _Views(
             [
                 DatasetMapperTTA(
@@ -79,6 +76,28 @@ class TestTimeAugmentation:
         return GeneralizedRCNNWithTTA(
             _as_yacs(model), model, self._views, batch_size=2 if self._flip else 1
         )
+
+
+def tta_scales(cfg: DictConfig) -> list[float]:
+    """Returns the factors of ``train.tta.scales``.
+
+    Args:
+        cfg: The configuration.
+
+    Returns:
+        One factor per size, of the size that the test data are resized to.
+
+    Raises:
+        ValueError: If they are no list of numbers above 0.
+    """
+    scales = cfg.train.tta.scales
+    numbers = list(scales) if isinstance(scales, ListConfig) else []
+    # A truth value is a whole number too, and NaN is above nothing.
+    if not numbers or not all(type(each) in (int, float) and each > 0 for each in numbers):
+        raise ValueError(
+            f"train.tta.scales must be factors above 0, such as [0.75,1,1.25], got {scales}"
+        )
+    return [float(each) for each in numbers]
 
 
 class _Views:

@@ -56,7 +56,8 @@ class PIIPLVISEvaluator(PIIPCOCOEvaluator):
             max_dets_per_image=max_dets_per_image,
         )
         dataset = self._coco_api.dataset
-        _check_format(dataset, dataset_name)
+        # Names of data that were given as files are made up.
+        _check_format(dataset, self._metadata.get("source_json", dataset_name))
         # Annotations without area are none to LVIS.
         annotations = [entry for entry in dataset.get("annotations", []) if entry["area"] > 0]
         self._do_evaluation = bool(annotations)

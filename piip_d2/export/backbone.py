@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from piip_d2.export.description import describe_images
 from piip_d2.export.files import Exported, trace, write
 from piip_d2.export.refusals import (
     check_backbone,
@@ -35,6 +36,7 @@ def export_backbone(
 
     The program takes ``images`` (B, 3, H, W), normalised and padded as the detector does it, and
     gives one map (B, C, h, w) per name, finest first. Deformable attention becomes ``grid_sample``.
+    The file's metadata say by what images are normalised, where the model knows it.
 
     Args:
         model: A :class:`PIIPNetwork`, a backbone that holds one, or a detector with such a
@@ -72,12 +74,7 @@ def export_backbone(
         names = list(module(*examples[0]))
     exported = Exported(path, module, ["images"], names, examples)
     program = trace(module, examples[0], _dynamic_sizes(divisibility) if dynamic else None)
-    metadata = {
-        "part": "backbone",
-        "images": "normalised and padded",
-        "size_divisibility": str(divisibility),
-    }
-    write(program, exported, opset=opset, metadata=metadata)
+    write(program, exported, opset=opset, metadata=_metadata(model, divisibility))
     return exported
 
 
@@ -94,6 +91,17 @@ class _MapsByName(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         return dict(self.backbone(images))
+
+
+def _metadata(model: nn.Module, divisibility: int) -> dict[str, str]:
+    statistics = describe_images(model)
+    by_what = " by pixel_mean and pixel_std" if "pixel_mean" in statistics else ""
+    return {
+        "part": "backbone",
+        "images": f"normalised{by_what}, and then padded with zeros",
+        "size_divisibility": str(divisibility),
+        **statistics,
+    }
 
 
 def _divisibility(backbone: nn.Module) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from piip_d2.export.description import describe_classes, describe_images
 from piip_d2.export.files import Exported, trace, write
 from piip_d2.export.refusals import check_model, check_opset, check_path
 from piip_d2.modeling.dino import DINO
@@ -60,6 +62,7 @@ def export_detector(
     *,
     opset: int = 18,
     batch_size: int = 1,
+    class_names: Sequence[str] = (),
 ) -> Exported:
     """Writes a DINO, from pixels to boxes, as a program that runs without this package.
 
@@ -72,12 +75,13 @@ def export_detector(
         image_size: Height and width of the largest image in pixels, after resizing.
         opset: Version of ONNX's operators, 18 or higher.
         batch_size: Images in a batch; always fixed.
+        class_names: Names of the classes by number, for the file's metadata.
 
     Returns:
         The file with what is needed to compare it.
 
     Raises:
-        ValueError: If the model or the file cannot be exported; the message says why.
+        ValueError: If the model, the names or the file cannot be exported; the message says why.
         ImportError: If packages for ONNX are missing.
     """
     path = Path(path)
@@ -98,8 +102,10 @@ def export_detector(
     exported = Exported(path, module, ["images", "sizes"], names, examples)
     metadata = {
         "part": "detector",
-        "images": f"{model.input_format}, 0 to 255, in the upper left corner of the canvas",
-        "num_classes": str(model.num_classes),
+        "images": "as read, 0 to 255, in the upper left corner of the canvas; the program "
+        "normalises them by pixel_mean and pixel_std",
+        **describe_images(model),
+        **describe_classes(model.num_classes, class_names),
     }
     write(trace(module, examples[0]), exported, opset=opset, metadata=metadata)
     return exported

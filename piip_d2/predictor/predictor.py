@@ -26,6 +26,7 @@ from piip_d2.engine.environment import resolve_device
 from piip_d2.engine.metadata import describe_run, differences
 from piip_d2.engine.overrides import apply_overrides
 from piip_d2.engine.precision import Precision
+from piip_d2.engine.starting_weights import check_weights_of_detector
 from piip_d2.modeling.padding import padded_size
 from piip_d2.predictor.pictures import ChannelOrder, ImageLike, to_rgb
 
@@ -44,7 +45,8 @@ class Predictor:
     Args:
         config: Path of a LazyConfig file, name of a published one (see
             :func:`piip_d2.list_configs`), or what was loaded from one.
-        checkpoint: The weights; "" takes the config's ``train.init_checkpoint``.
+        checkpoint: The weights; "" or None takes the config's ``train.init_checkpoint``. Random
+            ones have to be asked for, by ``overrides=["train.init_checkpoint="]``.
         device: A device of PyTorch; "auto" is the GPU where there is one, else the CPU.
         dtype: Arithmetic: "bf16" or "fp16" where PyTorch's autocast deems it safe, which takes
             about half of the memory and time on GPUs; "fp32" or None for float32 throughout.
@@ -60,8 +62,9 @@ class Predictor:
 
     Raises:
         FileNotFoundError: If there is no such config, or no such data.
-        ValueError: If the checkpoint cannot be read or is of another model, if the config has
-            no test data or its own data are wrong, or if device, dtype or batch size are not there.
+        ValueError: If there is no checkpoint, or it cannot be read or is of another model, if the
+            config has no test data or its own data are wrong, or if device, dtype or batch size
+            are not there.
 
     Attributes:
         cfg: The config with the overrides.
@@ -78,7 +81,7 @@ class Predictor:
     def __init__(
         self,
         config: str | Path | DictConfig,
-        checkpoint: str | Path = "",
+        checkpoint: str | Path | None = None,
         *,
         device: str | torch.device = "auto",
         dtype: str | None = None,
@@ -105,10 +108,12 @@ class Predictor:
             )
         self._image_format: ChannelOrder = mapper.get("image_format", "RGB")
         self._augmentations = T.AugmentationList(instantiate(mapper.augmentations))
+        if not checkpoint:
+            check_weights_of_detector(self.cfg)
         self.model = instantiate(self.cfg.model).to(self.device).eval()
         if score_threshold is not None:
             _lower_score_thresholds(self.model, score_threshold)
-        metadata = self._load(str(checkpoint))
+        metadata = self._load(str(checkpoint or ""))
         self.class_names, self.category_ids = self._find_classes(metadata)
 
     def __call__(self, image: ImageLike, *, channel_order: ChannelOrder = "RGB") -> Instances:
@@ -195,7 +200,7 @@ class Predictor:
         """Loads the weights and returns what the checkpoint says of them."""
         checkpoint = checkpoint or OmegaConf.select(self.cfg, "train.init_checkpoint") or ""
         if not checkpoint:
-            _logger.warning("No checkpoint is given: the predictions come from random weights.")
+            _logger.warning("The predictions come from random weights, as was asked for.")
             return {}
         averaged = OmegaConf.select(self.cfg, "train.ema.evaluate") != "model"
         loaded = AtomicCheckpointer(self.model).load_for(

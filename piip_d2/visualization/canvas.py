@@ -8,10 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from detectron2.utils.visualizer import GenericMask, Visualizer
 from matplotlib.patheffects import withStroke
-from matplotlib.transforms import Bbox
 
+from .label_places import place_labels
 from .outline import Outline
-from .point_labels import shared_area
 
 __all__ = ["draw_on_canvas"]
 
@@ -41,11 +40,7 @@ def draw_on_canvas(
             drawn.set_linewidth(max(drawn.get_linewidth(), _THINNEST_WITH_HALO))
             halo = withStroke(linewidth=drawn.get_linewidth() + 1.5, foreground="black")
             drawn.set_path_effects([halo])
-    # Names of big objects go first, so that those of small ones lie on top.
-    taken: list[Bbox] = []
-    for outline in sorted(outlines, key=_area, reverse=True):
-        if outline.label:
-            _draw_label(visualizer, outline, taken)
+    _draw_labels(visualizer, outlines)
     return visualizer.output.get_image()
 
 
@@ -61,41 +56,36 @@ def _draw_mask(visualizer: Visualizer, mask: np.ndarray, color: tuple[float, flo
         visualizer.draw_polygon(outline.reshape(-1, 2), color, alpha=0.0)
 
 
-def _draw_label(visualizer: Visualizer, outline: Outline, taken: list[Bbox]) -> None:
-    """Writes the label of an object where it hides none of those written before."""
-    height, width, scale = (
-        visualizer.output.height,
-        visualizer.output.width,
-        visualizer.output.scale,
-    )
+def _draw_labels(visualizer: Visualizer, outlines: Sequence[Outline]) -> None:
+    """Writes the labels of objects; those away from their boxes are joined with them by a line."""
+    output = visualizer.output
     # In points of the drawing: readable on thumbnails, growing slowly on big pictures.
-    font_size = max(_SMALLEST_FONT, scale * math.sqrt(height * width) / 130)
+    area = output.height * output.width
+    font_size = max(_SMALLEST_FONT, output.scale * math.sqrt(area) / 130)
     # At 100 dots an inch a point is 1.39 pixels; a line is about 1.3 times as high as the font
     # size, background included, and a letter 0.65 times as wide.
-    line_height = 1.39 * 1.3 * font_size / scale
-    line_width = 1.39 * 0.65 * font_size / scale * len(outline.label)
-    left, top, right, bottom = outline.box
-    # Above the box first, since it would hide a small object.
-    wanted = [
-        (left, top - line_height),
-        (right - line_width, top - line_height),
-        (left, bottom),
-        (right - line_width, bottom),
-        (left, top),
-        (left, bottom - line_height),
-    ]
-    places = []
-    for x, y in wanted:
-        inner_x = max(min(x, width - line_width), 1)
-        inner_y = max(min(y, height - line_height), 1)
-        places.append(Bbox.from_bounds(inner_x, inner_y, line_width, line_height))
-    # Of places that are equally free the first is taken.
-    place = min(places, key=lambda place: sum(shared_area(place, other) for other in taken))
-    taken.append(place)
-    visualizer.draw_text(
-        outline.label,
-        (place.x0, place.y0),
-        color=outline.color,
-        horizontal_alignment="left",
-        font_size=font_size / scale,
+    line_height = 1.39 * 1.3 * font_size / output.scale
+    letter_width = 1.39 * 0.65 * font_size / output.scale
+    # Names of big objects go first, so that those of small ones lie on top.
+    labelled = sorted((each for each in outlines if each.label), key=_area, reverse=True)
+    others = [each for each in outlines if not each.label]
+    places = place_labels(
+        [outline.box for outline in (*labelled, *others)],
+        [(letter_width * len(outline.label), line_height) for outline in labelled],
+        (output.width, output.height),
     )
+    for outline, place in zip(labelled, places, strict=True):
+        if place.joint:
+            (from_x, from_y), (to_x, to_y) = place.joint
+            visualizer.draw_line([from_x, to_x], [from_y, to_y], outline.color, linewidth=1)
+            drawn = output.ax.lines[-1]
+            width = drawn.get_linewidth() + 1.5
+            drawn.set_path_effects([withStroke(linewidth=width, foreground="black")])
+    for outline, place in zip(labelled, places, strict=True):
+        visualizer.draw_text(
+            outline.label,
+            place.corner,
+            color=outline.color,
+            horizontal_alignment="left",
+            font_size=font_size / output.scale,
+        )

@@ -11,12 +11,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from .figures import PALETTE, new_figure, write_caption
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike
 
 _logger = logging.getLogger(__name__)
 
@@ -32,13 +35,24 @@ _SOURCES = {"": "", "model/": ", not averaged"}
 # More than these make a legend that hides the axes.
 _MOST_LOSSES = 8
 
+# Lines of so few points also show where these are.
+_MOST_MARKED = 10
+
+# Room beside the first and the last value, as a share of all: a mark needs it.
+_MARGIN = 0.03
+
+# What every line of the training has, and none of an evaluation.
+_OF_TRAINING = ("total_loss", "lr")
+
 
 def read_metrics(path: str | Path) -> dict[str, Series]:
     """Reads the JSON lines that Detectron2's ``JSONWriter`` leaves in a run's folder.
 
-    A run that was resumed wrote some iterations twice: where the iteration goes back, all that
-    was written from there on is replaced. Lines that are no JSON, as a killed run can leave one,
-    are skipped with a warning that counts them; values that are not finite are left out.
+    A run that was resumed wrote some iterations twice: where the iteration of the training goes
+    back, all that was written from there on is replaced. Evaluations may stand behind the losses
+    of later iterations, since ``JSONWriter`` writes both at its own intervals. Lines that are no
+    JSON, as a killed run can leave one, are skipped with a warning that counts them; values that
+    are not finite are left out.
 
     Args:
         path: The ``metrics.json`` file.
@@ -64,9 +78,10 @@ def read_metrics(path: str | Path) -> dict[str, Series]:
             num_broken += bool(line.strip())
             continue
         iteration = int(values.pop("iteration"))
-        if iteration < latest:
-            points = {kept: point for kept, point in points.items() if kept < iteration}
-        latest = iteration
+        if any(name in values for name in _OF_TRAINING):
+            if iteration < latest:
+                points = {kept: point for kept, point in points.items() if kept < iteration}
+            latest = iteration
         points.setdefault(iteration, {}).update(values)
     if num_broken:
         _logger.warning("%d unreadable lines of %s are skipped", num_broken, path)
@@ -119,6 +134,7 @@ def draw_curves(metrics: dict[str, Series], title: str, caption: str = "") -> Fi
     if "lr" in metrics:
         plot(rate_axes, metrics["lr"], "lr", color="black")
     finish(rate_axes, "Learning rate", "learning rate", "no learning rate in metrics.json")
+    show_all_iterations(figure.axes)
     write_caption(figure, caption)
     return figure
 
@@ -159,14 +175,16 @@ def plot(
     dashed: bool = False,
     width: float = 1.4,
 ) -> None:
-    """Draws one series as a line; a single point gets a marker, as its line would be invisible."""
+    """Draws one series as a line; few points get markers, as a line of one is invisible."""
     iterations, values = zip(*series, strict=True)
     axes.plot(
         iterations,
         values,
         label=label,
         color=color,
-        marker=marker or ("o" if len(series) == 1 else None),
+        marker=marker or ("o" if len(series) <= _MOST_MARKED else None),
+        markersize=5,
+        markerfacecolor="white" if dashed else color,
         linestyle="--" if dashed else "-",
         linewidth=width,
     )
@@ -179,15 +197,33 @@ def finish(axes: Axes, title: str, ylabel: str, reason_if_empty: str) -> None:
     axes.set_ylabel(ylabel)
     if not axes.lines:
         axes.text(0.5, 0.5, reason_if_empty, ha="center", va="center", transform=axes.transAxes)
-        axes.set_xticks([])
-        axes.set_yticks([])
+        # Not set_xticks, which would take the ticks from all axes with the same iterations.
+        axes.tick_params(bottom=False, labelbottom=False, left=False, labelleft=False)
         return
     # With common axes only the lowest ones have numbers otherwise.
     axes.tick_params(labelbottom=True)
-    axes.set_xlim(left=0)
-    axes.set_ylim(bottom=0)
+    top = max(_largest(line.get_ydata()) for line in axes.lines)
+    axes.set_ylim(-_MARGIN / 2 * (top or 1.0), 1.05 * (top or 1.0))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=9)
+
+
+def show_all_iterations(axes: Sequence[Axes]) -> None:
+    """Lets axes that share their iterations reach from 0 to the last one that any of them has.
+
+    Args:
+        axes: The axes, with all their lines. An evaluation belongs to the iteration behind the
+            last losses.
+    """
+    last = max((_largest(line.get_xdata()) for each in axes for line in each.lines), default=0.0)
+    for each in axes:
+        if each.lines:
+            each.set_xlim(-_MARGIN * max(last, 1), (1 + _MARGIN) * max(last, 1))
+            each.xaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10], integer=True))
+
+
+def _largest(values: ArrayLike) -> float:
+    return float(np.max(np.asarray(values, dtype=float), initial=0.0))
 
 
 def _add_up(parts: Sequence[Series]) -> Series:

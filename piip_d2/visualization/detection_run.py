@@ -60,7 +60,7 @@ def read_sources(images: Sequence[Path]) -> Iterator[Source]:
         try:
             pixels = read_image(path)
         except UnusableImageError as error:
-            _logger.warning("%s is skipped: %s", path, error)
+            _logger.warning("%s is skipped: %s", path, str(error).removeprefix(f"{path}: "))
         else:
             yield Source(image_id, str(path), pixels)
 

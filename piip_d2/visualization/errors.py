@@ -21,6 +21,7 @@ from .drawing import class_name
 from .image_losses import image_losses, predicts_masks, training_mapper
 from .matching import NO_MASKS_OF_OBJECTS, NO_PREDICTED_MASKS, Matches, match_objects
 from .run_summary import choose_evenly
+from .training import name_test_data
 
 __all__ = ["ErrorExample", "ErrorReport", "find_errors"]
 
@@ -130,10 +131,7 @@ def find_errors(
         raise ValueError(
             f"num_images and max_images must be at least 1, got {num_images} and {max_images}"
         )
-    if not dataset:
-        # A predictor reads no data, also if its config names some by their files.
-        apply_data_section(predictor.cfg)
-        dataset = _test_data(predictor)
+    dataset, shown_name = (dataset, dataset) if dataset else _test_data(predictor)
     records = get_dataset_dicts(dataset, filter_empty=False)
     chosen = choose_evenly(records, max_images)
     if masks:
@@ -149,7 +147,7 @@ def find_errors(
     return ErrorReport(
         examples,
         {record["file_name"]: sum(losses.values()) for record, losses in scored},
-        dataset,
+        shown_name,
         len(records),
         predictor.class_names,
         threshold,
@@ -193,12 +191,16 @@ def _look_at(
     return ErrorExample(record["file_name"], image, annotations, predictions, matches, losses)
 
 
-def _test_data(predictor: Predictor) -> str:
+def _test_data(predictor: Predictor) -> tuple[str, str]:
+    """The name under which test data are registered, and what people call them."""
+    # A predictor reads no data, also if its config names some by their files.
+    apply_data_section(predictor.cfg)
     names = OmegaConf.select(predictor.cfg, "dataloader.test.dataset.names")
-    if isinstance(names, str) and names:
-        return names
     if names:
-        return str(names[0])
+        name = names if isinstance(names, str) else str(names[0])
+        # Own data are registered under a name that nobody gave them.
+        is_own = bool(OmegaConf.select(predictor.cfg, "data.val"))
+        return name, name_test_data(predictor.cfg) if is_own else name
     raise ValueError(
         "images are sorted by their loss on a data set, but the config names none under "
         "dataloader.test.dataset.names; give one, such as data.val=my/val.json"

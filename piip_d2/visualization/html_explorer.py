@@ -43,14 +43,15 @@ EXPLORER_SCRIPT = """
     look.share = look.share || bytes(look.weights);
     const wanted = at("head").value;
     at("head").replaceChildren(new Option("all", ""));
-    for (let head = 0; head < look.heads; head++) at("head").add(new Option(`head ${head}`, head));
+    for (let head = 0; head < look.heads; head++)
+      at("head").add(new Option(`head ${head + 1} of ${look.heads}`, head));
     at("head").value = wanted && wanted < look.heads ? wanted : "";
     at("heads").replaceChildren();
     for (let head = 0; head < look.heads; head++) {
       const key = document.createElement("span");
       key.className = "key";
       key.style.background = data.headColors[head];
-      at("heads").append(key, `head ${head}`);
+      at("heads").append(key, `head ${head + 1}`);
     }
     draw();
   };

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.transforms import Bbox
 
-__all__ = ["label_points", "shared_area"]
+__all__ = ["covered_area", "label_points"]
 
 _FONT_SIZE = 8.0  # points
 
@@ -98,8 +97,8 @@ def label_points(
         boxes = [_box(pixel, size, tried, figure.dpi / 72) for tried in _PLACES]
         seen = [*avoided, (_ON_LABEL, np.reshape(taken, (-1, 4)))]
         costs = [
-            sum(weight * _shared(box, others) for weight, others in seen)
-            + _OUTSIDE * (size.prod() - _shared(box, frame[None]))
+            sum(weight * covered_area(box, others) for weight, others in seen)
+            + _OUTSIDE * (size.prod() - covered_area(box, frame[None]))
             + _FAR * math.hypot(*offset)
             for box, (_, _, offset) in zip(boxes, _PLACES, strict=True)
         ]
@@ -111,10 +110,19 @@ def label_points(
             axes.annotate("", place, offset, textcoords="offset points", arrowprops=_JOINT)
 
 
-def shared_area(first: Bbox, second: Bbox) -> float:
-    """The area that two boxes have in common, in squares of their unit."""
-    common = Bbox.intersection(first, second)
-    return 0.0 if common is None else float(common.width * common.height)
+def covered_area(box: np.ndarray, others: np.ndarray) -> float:
+    """Adds up the areas that a box has in common with others.
+
+    Args:
+        box: Least x, least y, largest x and largest y.
+        others: ``(N, 4)``, the same of others.
+
+    Returns:
+        The sum, in squares of their unit.
+    """
+    low = np.maximum(box[:2], others[:, :2])
+    high = np.minimum(box[2:], others[:, 2:])
+    return float((high - low).clip(0).prod(1).sum())
 
 
 def _box(
@@ -125,13 +133,6 @@ def _box(
     share = np.array([_SHARE_BEFORE[horizontal], _SHARE_BEFORE[vertical]])
     corner = pixel + np.array(offset) * dot - size * share
     return np.concatenate([corner, corner + size])
-
-
-def _shared(box: np.ndarray, others: np.ndarray) -> float:
-    """The area that a box has in common with others, (N, 4), all as left, low, right, high."""
-    low = np.maximum(box[:2], others[:, :2])
-    high = np.minimum(box[2:], others[:, 2:])
-    return float((high - low).clip(0).prod(1).sum())
 
 
 def _around(points: np.ndarray, reach: float) -> np.ndarray:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from piip_d2.analysis.model_zoo import PublishedRow, read_rows
 
-from .tradeoff import COCO, FROM_PAPER, FROM_REPOSITORY, TradeoffPoint
+from .tradeoff_points import COCO, FROM_PAPER, FROM_REPOSITORY, TradeoffPoint
 
 __all__ = ["paper_points"]
 

@@ -21,7 +21,7 @@ from piip_d2.engine.environment import device_name, resolve_device
 
 from .curves import read_metrics
 from .run_summary import find_checkpoint, known_results
-from .tradeoff import COCO, MEASURED, Latency, TradeoffPoint
+from .tradeoff_points import COCO, FEWEST_IMAGES, MEASURED, Latency, TradeoffPoint
 from .training import read_test_data
 
 __all__ = ["run_points"]
@@ -120,14 +120,19 @@ def _select(results: Mapping[str, Mapping[str, Any]], metric: str) -> float | No
 
 def _noted_latency(results: Mapping[str, Mapping[str, Any]]) -> Latency | None:
     costs = results.get("inference", {})
-    names = ("latency_median_ms", "latency_p10_ms", "latency_p90_ms")
-    if not all(name in costs for name in names):
+    if "latency_median_ms" not in costs:
         return None
-    median, low, high = (float(costs[name]) for name in names)
+    num_images = int(costs["images"]) if "images" in costs else None
+    spread = None
+    # Evaluations of few images have no percentiles; those of earlier versions have useless ones.
+    if num_images is None or num_images >= FEWEST_IMAGES:
+        low, high = (costs.get(f"latency_{name}_ms") for name in ("p10", "p90"))
+        spread = None if low is None or high is None else (float(low), float(high))
     # Results of earlier versions tell of a GPU by its memory alone.
     kind = "the GPU" if "max_gpu_mb" in costs else "the CPU"
     device = str(costs.get("device_name") or f"{kind} that evaluated the run")
-    return Latency(median, (low, high), "10th and 90th percentile", device)
+    median = float(costs["latency_median_ms"])
+    return Latency(median, spread, "10th and 90th percentile", device, num_images)
 
 
 def _measure_latency(folder: Path, num_images: int, device: str) -> Latency:
@@ -146,7 +151,7 @@ def _measure_latency(folder: Path, num_images: int, device: str) -> Latency:
     cost: Cost = in_own_process(measure_cost, point, num_images)
     lower, upper = (1e3 * value for value in cost.quartiles_s)
     name = device_name(resolve_device(device))
-    return Latency(1e3 * cost.median_s, (lower, upper), "quartiles", name)
+    return Latency(1e3 * cost.median_s, (lower, upper), "quartiles", name, cost.num_images)
 
 
 def _count(config_file: str) -> tuple[str, dict[str, float]]:
@@ -182,6 +187,7 @@ def _sweep_points(folder: Path, metric: str) -> list[TradeoffPoint]:
             continue
         cost = entry["cost"]
         lower, upper = (1e3 * second for second in cost["quartiles_s"])
+        median, num_images = 1e3 * cost["median_s"], cost.get("num_images")
         points.append(
             TradeoffPoint(
                 series=f"{Path(settings['config_file']).stem}, other resolutions",
@@ -190,7 +196,7 @@ def _sweep_points(folder: Path, metric: str) -> list[TradeoffPoint]:
                 dataset=_dataset_name(_sweep_config(settings["config_file"])),
                 accuracy=float(value),
                 flops={"actual": float(cost["multiply_adds"])},
-                latency=Latency(1e3 * cost["median_s"], (lower, upper), "quartiles", device),
+                latency=Latency(median, (lower, upper), "quartiles", device, num_images),
                 is_marked=bool(entry["is_trained"]),
             )
         )

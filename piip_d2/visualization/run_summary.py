@@ -23,7 +23,7 @@ from piip_d2.predictor import Predictor, choose_device
 
 from .contact_sheet import Example, draw_contact_sheet
 from .curves import AP_TASKS, Series, read_metrics
-from .training import draw_training
+from .training import draw_training, name_test_data
 
 _logger = logging.getLogger(__name__)
 
@@ -96,8 +96,8 @@ def summarize_run(
         list(examples.values()),
         predictor.class_names,
         title=f"{run_dir.name}: ground truth (left) and predictions (right)",
-        subtitle=f"{len(examples)} of {len(records)} images of {dataset}, evenly spaced · "
-        f"{checkpoint.name} · {_in_short(results)}",
+        subtitle=f"{len(examples)} of {len(records)} images of {name_test_data(cfg)}, evenly "
+        f"spaced · {checkpoint.name} · {_in_short(results)}",
         threshold=threshold,
     )
     sheet.savefig(run_dir / "contact_sheet.png")

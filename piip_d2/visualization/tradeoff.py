@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,87 +16,25 @@ from piip_d2.analysis.resolutions.choices import pareto_front
 from .curves import AP_TASKS
 from .figures import PALETTE, new_figure, write_caption
 from .point_labels import label_points
+from .tradeoff_caption import BACKBONE, WHOLE, describe_panels
+from .tradeoff_points import MEASURED, Latency, Panel, TradeoffPoint
 
 __all__ = ["Latency", "TradeoffPoint", "draw_tradeoff"]
 
-FROM_PAPER = "from the paper"
-FROM_REPOSITORY = "from the authors' repository"
-MEASURED = "measured here"
+# Marks lines of choices that are not beaten.
+_FRONT = "front"
 
-COCO = "COCO val2017"
+# An only value stands so far up axes that begin at zero.
+_PLACE_ALONE = 0.6
 
+# Costs that differ by less than this are as good as equal.
+_LEAST_RATIO = 1.1
 
-@dataclass(frozen=True)
-class Latency:
-    """Time for one image.
-
-    Args:
-        median: In milliseconds.
-        spread: A lower and an upper quantile, in milliseconds.
-        quantiles: Which ones these are, in words.
-        device: What it was measured on.
-    """
-
-    median: float
-    spread: tuple[float, float]
-    quantiles: str
-    device: str
-
-
-@dataclass(frozen=True)
-class TradeoffPoint:
-    """A detector with its accuracy and costs.
-
-    Args:
-        series: What it belongs to: a system of the paper, or a run.
-        label: What tells it from others of its series, such as its resolutions.
-        source: Where its numbers come from: "from the paper", "from the authors' repository" or
-            "measured here".
-        dataset: The data that its accuracy is measured on.
-        accuracy: In percent.
-        flops: Multiply-adds by convention: "paper" (of the backbone) and "actual" (of all).
-        latency: Time for one image, where it is known.
-        is_marked: Whether it stands out, as the trained resolutions of a sweep do.
-    """
-
-    series: str
-    label: str
-    source: str
-    dataset: str
-    accuracy: float
-    flops: Mapping[str, float] = field(default_factory=dict)
-    latency: Latency | None = None
-    is_marked: bool = False
-
-
-_NOTE = (
-    "AP of different data sets stand on axes of their own: they do not compare. A line joins the "
-    "choices of one system that no other choice of it beats in both."
-)
-_RESOLUTIONS = "Numbers beside points are the sides of the branches' images in pixels."
-_STATED = (
-    "Published points: arXiv 2406.04330, with the FLOPs and AP stated there; no latency is "
-    "stated. FLOPs beside them are those of the backbone, counted as there."
-)
-_COUNTED = (
-    "FLOPs without published points beside them are those of the whole detector for a square image "
-    "of the largest resolution, counted part by part."
-)
-
-_WHOLE = "whole detector"
+# Width and height of a legend, as shares of the axes.
+_LEGEND_REACH = (0.6, 0.2)
 
 # From here on a linear axis would press the small ones together.
 _LARGEST_RATIO = 12.0
-
-
-@dataclass(frozen=True)
-class _Panel:
-    """Axes to be: what is comparable, with the cost of each point, and nothing else."""
-
-    title: str
-    xlabel: str
-    points: Sequence[tuple[TradeoffPoint, float]]
-    shows_latency: bool = False
 
 
 def draw_tradeoff(
@@ -129,20 +66,22 @@ def draw_tradeoff(
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
-    write_caption(figure, _caption(points, panels))
     styles = _styles(points)
     for axes, panel in zip(grid, panels, strict=False):
         _draw_panel(axes, panel, styles, noun)
+    fronts = [line for axes in grid for line in axes.lines if line.get_gid() == _FRONT]
+    has_lines = any(len(line.get_xydata()) > 1 for line in fronts)
+    write_caption(figure, describe_panels(points, panels, has_lines=has_lines))
     # All axes must be complete: labels of one would otherwise be placed in a layout that changes.
     for axes, panel in zip(grid, panels, strict=False):
         places = [(cost, point.accuracy) for point, cost in panel.points]
         lines = [[(x, y) for x, y in line.get_xydata()] for line in axes.lines
                  if line.get_linestyle() != "None"]  # fmt: skip
-        label_points(axes, places, [point.label for point, _ in panel.points], lines=lines)
+        label_points(axes, places, [_label(each, panel) for each, _ in panel.points], lines=lines)
     return figure
 
 
-def _panels(points: Sequence[TradeoffPoint]) -> list[_Panel]:
+def _panels(points: Sequence[TradeoffPoint]) -> list[Panel]:
     panels = []
     for dataset in dict.fromkeys(point.dataset for point in points):
         own = [point for point in points if point.dataset == dataset]
@@ -151,24 +90,24 @@ def _panels(points: Sequence[TradeoffPoint]) -> list[_Panel]:
             (point, 1e-9 * point.flops[convention]) for point in own if convention in point.flops
         ]
         if counted:
-            what = _WHOLE if convention == "actual" else "backbone, counted as in the paper"
+            what = WHOLE if convention == "actual" else BACKBONE
             label = f"G multiply-adds of one image ({what})"
-            panels.append(_Panel(f"{dataset}: {_say_sources(counted)}", label, counted))
+            panels.append(Panel(f"{dataset}: {_say_sources(counted)}", label, counted))
         timed = [(point, point.latency) for point in own if point.latency is not None]
         for device in dict.fromkeys(latency.device for _, latency in timed):
             medians = [(each, time.median) for each, time in timed if time.device == device]
             label = f"latency of one image in ms on {device}"
             title = f"{dataset}: {_say_sources(medians)}"
-            panels.append(_Panel(title, label, medians, shows_latency=True))
+            panels.append(Panel(title, label, medians, shows_latency=True))
     return panels
 
 
-def _draw_panel(axes: Axes, panel: _Panel, styles: Mapping[str, str], noun: str) -> None:
+def _draw_panel(axes: Axes, panel: Panel, styles: Mapping[str, str], noun: str) -> None:
     for series in dict.fromkeys(point.series for point, _ in panel.points):
         members = [each for each in panel.points if each[0].series == series]
         _draw_series(axes, sorted(members, key=lambda each: each[1]), styles[series])
         for point, _ in members:
-            if panel.shows_latency and point.latency is not None:
+            if panel.shows_latency and point.latency and point.latency.spread:
                 spread, height = point.latency.spread, [point.accuracy] * 2
                 axes.plot(spread, height, color=styles[series], linewidth=0.8)
     axes.set_title(panel.title, fontsize=11)
@@ -179,8 +118,26 @@ def _draw_panel(axes: Axes, panel: _Panel, styles: Mapping[str, str], noun: str)
         axes.set_xscale("log")
         axes.set_xlabel(f"{panel.xlabel}, logarithmic")
     axes.margins(x=0.14, y=0.12)
+    # Around an only value, or costs that hardly differ, the limits would say nothing.
+    if max(costs) < _LEAST_RATIO * min(costs):
+        axes.set_xlim(0, max(costs) / _PLACE_ALONE)
+    accuracies = {point.accuracy for point, _ in panel.points}
+    if len(accuracies) == 1:
+        top = max(accuracies) / _PLACE_ALONE or 1.0
+        axes.set_ylim(0 if max(accuracies) > 0 else -0.05, min(top, 100.0))
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="lower right")
+    # Better systems lie above cheaper ones, but those of a user may not.
+    axes.legend(fontsize=8, loc="best" if _hides_corner(axes, panel) else "lower right")
+
+
+def _hides_corner(axes: Axes, panel: Panel) -> bool:
+    """Whether a point lies where a legend at the lower right would."""
+    # Asked for, they are settled for what is drawn.
+    axes.get_xlim(), axes.get_ylim()
+    pixels = axes.transData.transform([(cost, point.accuracy) for point, cost in panel.points])
+    shares = axes.transAxes.inverted().transform(pixels)
+    width, height = _LEGEND_REACH
+    return bool(((shares[:, 0] > 1 - width) & (shares[:, 1] < height)).any())
 
 
 def _draw_series(axes: Axes, members: Sequence[tuple[TradeoffPoint, float]], color: str) -> None:
@@ -198,6 +155,7 @@ def _draw_series(axes: Axes, members: Sequence[tuple[TradeoffPoint, float]], col
             color=color,
             linestyle="-" if is_ours else "--",
             linewidth=1.2,
+            gid=_FRONT,
         )
     axes.plot(
         costs,
@@ -235,22 +193,12 @@ def _say_sources(points: Sequence[tuple[TradeoffPoint, float]]) -> str:
     return "published, none measured here" if published else "measured here"
 
 
-def _caption(points: Sequence[TradeoffPoint], panels: Sequence[_Panel]) -> str:
-    sentences = [_NOTE]
-    if any("/" in point.label for point in points):
-        sentences.append(_RESOLUTIONS)
-    if any(point.source != MEASURED for point in points):
-        sentences.append(_STATED)
-    if any(_WHOLE in panel.xlabel for panel in panels):
-        sentences.append(_COUNTED)
-    quantiles = dict.fromkeys(point.latency.quantiles for point in points if point.latency)
-    if quantiles:
-        sentences.append(f"Latency: median, with bars between {', or '.join(quantiles)}.")
-    drawn = {id(point) for panel in panels for point, _ in panel.points}
-    missing = [f"{point.series} {point.label}" for point in points if id(point) not in drawn]
-    if missing:
-        sentences.append(f"Not drawn, for lack of costs: {', '.join(missing)}.")
-    return " ".join(sentences)
+def _label(point: TradeoffPoint, panel: Panel) -> str:
+    """What tells a point from others, and how little was timed where that is little."""
+    if panel.shows_latency and point.latency and point.latency.is_rough:
+        count = point.latency.num_images
+        return f"{point.label} ({count} image{'s' * (count != 1)})".lstrip()
+    return point.label
 
 
 def _name_metric(metric: str) -> str:

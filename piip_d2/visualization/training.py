@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from piip_d2.engine import load_config
 
-from .curves import AP_TASKS, Series, draw_curves, finish, plot, read_metrics
+from .curves import AP_TASKS, Series, draw_curves, finish, plot, read_metrics, show_all_iterations
 from .figures import PALETTE, new_figure, write_caption
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ __all__ = [
     "Run",
     "draw_comparison",
     "draw_training",
+    "name_test_data",
     "read_runs",
     "read_test_data",
     "shortest_names",
@@ -130,6 +131,7 @@ def draw_comparison(runs: Sequence[Run], title: str) -> Figure:
         finish(axes, f"{noun} AP on {where}", f"{noun.lower()} AP in %", "no evaluation")
     _draw_each(rate_axes, runs, "lr")
     finish(rate_axes, "Learning rate", "learning rate", "no learning rate in metrics.json")
+    show_all_iterations([loss_axes, rate_axes, *ap_axes[: len(tasks)]])
 
     caption = f"{_LOSS_NOTE} AP measured here"
     if is_mixed:
@@ -159,6 +161,19 @@ def read_test_data(config_file: Path) -> str:
     except (OSError, ValueError) as error:
         _logger.warning("%s does not say which test data the run had: %s", config_file, error)
         return ""
+    return name_test_data(cfg)
+
+
+def name_test_data(cfg: DictConfig) -> str:
+    """Finds what people call the data that a configuration is evaluated on.
+
+    Args:
+        cfg: The configuration.
+
+    Returns:
+        The file of own annotations, or the name of the data set, several joined by " + "; "" where
+        there is none.
+    """
     own = OmegaConf.select(cfg, "data.val")
     names = own or OmegaConf.select(cfg, "dataloader.test.dataset.names") or ""
     if isinstance(names, str):
@@ -181,9 +196,12 @@ def _draw_each(
     axes: Axes, runs: Sequence[Run], metric: str, *, with_test_data: bool = False
 ) -> None:
     is_ap = metric.endswith("/AP")
+    missing: list[tuple[str, str]] = []
     for number, run in enumerate(runs):
+        color = PALETTE[number % len(PALETTE)]
         series = run.metrics.get(metric)
         if not series:
+            missing.append((run.name, color))
             continue
         label = run.name
         if with_test_data:
@@ -195,9 +213,13 @@ def _draw_each(
             axes,
             series,
             label,
-            color=PALETTE[number % len(PALETTE)],
+            color=color,
             marker="o" if is_ap else None,
             dashed=number >= len(PALETTE),
             # Schedules are often the same: the first run's line shows behind the next one's.
             width=3.0 if metric == "lr" and number == 0 else 1.4,
         )
+    # Where other runs have lines, a reader would look for this one's.
+    if axes.lines:
+        for name, color in missing:
+            axes.plot([], [], color=color, label=f"{name}: none in metrics.json")

@@ -41,6 +41,8 @@ def test_listed_names_are_experiments_only() -> None:
         ("piip_tsb_1120_896_448_1x", "dino/piip_tsb_1120_896_448_1x"),
         ("../configs/mask_rcnn/piip_tsb_1120_896_448_1x", NAME),
         ("faster_rcnn_trees", "quick/faster_rcnn_trees"),
+        ("quick/mask_rcnn", "quick/mask_rcnn_scenes"),
+        ("maskrcnn/piip_tsb_1120_896_448", NAME),
     ],
 )
 def test_unknown_name_lists_those_that_look_alike(name: str, near: str) -> None:
@@ -51,6 +53,18 @@ def test_unknown_name_lists_those_that_look_alike(name: str, near: str) -> None:
         FileNotFoundError, match=f"^the config file {name} does not exist, .* named .*{known}"
     ):
         find_config_file(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "beside"),
+    [
+        ("configs/quick/nope.py", "quick/cascade_rcnn_scenes, quick/dino_scenes, .*trees, "),
+        ("mask_rcnn/nothing", r"mask_rcnn/convnext_b_1024_1x, .*, \.\.\.; piip_d2"),
+    ],
+)
+def test_experiments_of_the_same_folder_are_named(name: str, beside: str) -> None:
+    with pytest.raises(ValueError, match=f"no configuration named '{name}'; there are {beside}"):
+        get_config(name)
 
 
 @pytest.mark.parametrize("name", ["common/train", "zzz", ""])

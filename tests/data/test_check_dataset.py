@@ -49,9 +49,8 @@ def test_all_at_once(
     report = capsys.readouterr().out
     assert "6 images (0 without objects), 11 objects of 2 classes, 5 masks" in report
     assert "1 x box without area (annotation 1 of image 0)" in report
-    assert (
-        "1 x image of another size than the JSON says, which training leaves out (5.png)" in report
-    )
+    assert "1 x image of another size than the JSON says: left out of training, its" in report
+    assert "objects count as missed in evaluation (5.png)" in report
     assert "2 of the 2 images of val are also in train (0.png, 1.png): what" in report
     assert "6 of 11 objects of" in report
     assert (

@@ -167,7 +167,7 @@ def test_files_are_opened_on_demand(coco: Coco, write_coco: Writer):
     assert check_coco(coco, json_file, folder)[1].suspicions == {}
     _, summary = check_coco(coco, json_file, folder, open_files=True)
     assert summary.num_images == 6
-    ending = ", which training leaves out"
+    ending = ": left out of training, its objects count as missed in evaluation"
     assert summary.suspicions == {
         f"image that cannot be read{ending}": 1,
         f"image that the JSON turns on its side{ending}": 1,

@@ -66,6 +66,7 @@ def test_classes_and_their_indices_come_from_the_json(coco: Coco, write_coco: Wr
 def test_registering_again(coco: Coco, write_coco: Writer):
     json_file, folder = write_coco(coco)
     first = register_coco_json("mine", json_file, folder)
+    assert MetadataCatalog.get("mine").source_json == str(json_file)
     assert register_coco_json("mine", json_file, folder) is first
     coco["images"] = coco["images"][:2]
     coco["annotations"] = coco["annotations"][:4]

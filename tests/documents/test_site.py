@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -18,6 +20,60 @@ LOADED = {("script", "src"), ("link", "href"), ("img", "src"), ("iframe", "src")
 FOLLOWED = {("a", "href")}
 # What the theme mentions, but no browser loads.
 NOT_LOADED = ("canonical", "prev", "next")
+
+NODE = shutil.which("node")
+# A browser with a page of the site opened from the disk, as far as the search asks for it: a frame
+# is another context, in which the scripts of its text run.
+BROWSER = """
+const fs = require("fs");
+const vm = require("vm");
+const { fileURLToPath } = require("url");
+const site = process.argv[2];
+
+function makeWindow(more) {
+  const events = new EventTarget();
+  const names = ["addEventListener", "removeEventListener", "dispatchEvent"];
+  const methods = names.map((name) => [name, events[name].bind(events)]);
+  const own = Object.fromEntries(methods);
+  const window = { EventTarget, MessageEvent, URL, console, ...own, ...more };
+  window.window = window.self = window;
+  return vm.createContext(window);
+}
+
+class Frame {
+  start() {
+    this.contentWindow = makeWindow({ frameElement: this, parent: page });
+    this.contentWindow.document = {
+      querySelector: () => ({ src: this.srcdoc.match(/src="(.*?)"/)[1] }),
+    };
+    const scripts = /<script(?: src="(.*?)")?>(.*?)<.script>/g;
+    for (const [, address, text] of this.srcdoc.matchAll(scripts)) {
+      const script = address ? fs.readFileSync(fileURLToPath(address), "utf8") : text;
+      vm.runInContext(script, this.contentWindow);
+    }
+    setImmediate(this.onload);
+  }
+}
+
+const page = makeWindow({
+  location: { protocol: "file:" },
+  document: {
+    baseURI: `file://${site}/index.html`,
+    createElement: () => new Frame(),
+    body: { append: (frame) => frame.start() },
+  },
+});
+for (const script of ["site/iframe-worker.js", "search/search_index.js"])
+  vm.runInContext(fs.readFileSync(`${site}/${script}`, "utf8"), page);
+const [name] = fs.readdirSync(`${site}/assets/javascripts/workers`).filter((x) => x.endsWith("js"));
+const worker = new page.Worker(`assets/javascripts/workers/${name}`);
+worker.addEventListener("message", ({ data }) => {
+  if (data.type === 1) worker.postMessage({ type: 2, data: process.argv[3] });
+  else console.log(JSON.stringify(data.data.items.flat().map((item) => item.location)));
+});
+const options = { suggest: false };
+worker.postMessage({ type: 0, data: { ...page.__index, options } });
+"""
 
 
 class _Page(HTMLParser):
@@ -96,3 +152,24 @@ def test_nothing_is_loaded_from_elsewhere(pages: dict[Path, _Page], site: Path) 
 def test_code_that_is_linked_is_a_page(pages: dict[Path, _Page], site: Path) -> None:
     text = (site / "source" / "configs" / "common" / "train.py.html").read_text(encoding="utf-8")
     assert "early_stopping" in text
+
+
+def test_pages_bring_what_searches_without_a_server(pages: dict[Path, _Page], site: Path) -> None:
+    assert (site / "search" / "search_index.js").read_text().startswith("var __index = {")
+    assert "site/iframe-worker.js" in pages[site / "index.html"].loaded
+    deep = pages[site / "source" / "configs" / "common" / "train.py.html"]
+    assert "../../../site/iframe-worker.js" in deep.loaded
+
+
+@pytest.mark.skipif(NODE is None, reason="runs the page's scripts with Node.js")
+def test_search_finds_pages_from_the_disk(site: Path, tmp_path: Path) -> None:
+    (tmp_path / "browser.js").write_text(BROWSER)
+    for word, page in (("torchrun", "DISTRIBUTED.html"), ("LabelMe", "OWN_DATA.html")):
+        finished = subprocess.run(
+            [str(NODE), str(tmp_path / "browser.js"), str(site), word],
+            capture_output=True,
+            text=True,
+        )
+        assert not finished.stderr
+        found = json.loads(finished.stdout)
+        assert any(address.startswith(page) for address in found), found

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 
 from piip_d2.data.overrides import apply_data_section
 from piip_d2.engine import launch, load_config, set_up_run, train
-from piip_d2.engine.environment import FILE_LOGGER
+from piip_d2.engine.run_log import FILE_LOGGER, close_run_log
 from tests.engine.toys import ToyEvaluator
 
 CONFIG = str(Path(__file__).with_name("toy_config.py"))
@@ -38,6 +38,7 @@ def undone_process_state() -> Iterator[None]:
     """Undoes at the end what a run changes in its process."""
     precision = torch.get_float32_matmul_precision()
     yield
+    close_run_log()
     for name in ("fvcore", "detectron2", "piip_d2", FILE_LOGGER):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True

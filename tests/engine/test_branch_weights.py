@@ -110,7 +110,8 @@ def test_loaded_where_there_is_nothing_to_resume(
 
 
 def test_not_loaded_for_an_evaluation(tmp_path: Path) -> None:
-    cfg = _config(tmp_path / "run", "train.branch_weights=[gone.pth,gone.pth]")
+    gone = "train.branch_weights=[gone.pth,gone.pth]"
+    cfg = _config(tmp_path / "run", gone, "train.init_checkpoint=")
     assert "bbox" in evaluate_checkpoint(cfg, set_up_run(cfg))
 
 

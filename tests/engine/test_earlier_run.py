@@ -2,35 +2,80 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 from pathlib import Path
 
-from piip_d2.engine.earlier_run import put_earlier_run_aside
+import pytest
+
+from piip_d2.engine.earlier_run import put_earlier_run_aside, undo_interrupted_move
+
+_OF_A_RUN = (
+    "config.yaml",
+    "curves.png",
+    "evaluation",
+    "events.out.tfevents.17.host.8.0",
+    "inference",
+    "last_checkpoint",
+    "metrics.json",
+    "metrics_2.json",
+    "model_0000003.pth",
+    "model_best.pth",
+    "model_final.pth",
+    "results.json",
+)
 
 
 def _fill(folder: Path, *names: str) -> None:
     for name in names:
-        (folder / name).write_text(name)
+        if "." in name or name == "last_checkpoint":
+            (folder / name).write_text(name)
+        else:
+            (folder / name).mkdir()
+            (folder / name / "content").write_text(name)
+
+
+def _contents(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_text() for path in files}
+
+
+@pytest.fixture
+def warnings(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> pytest.LogCaptureFixture:
+    monkeypatch.setattr(logging.getLogger("piip_d2"), "propagate", True)
+    return caplog
 
 
 def test_nothing_to_move(tmp_path: Path) -> None:
-    _fill(tmp_path, "config.yaml", "results.json", "model_pretrained.pth")
-    assert put_earlier_run_aside(tmp_path) is None
-    assert len(list(tmp_path.iterdir())) == 3
+    _fill(tmp_path, "log.txt", "inference", "evaluation", "model_pretrained.pth", "other_run")
+    before = _contents(tmp_path)
+    assert put_earlier_run_aside(tmp_path, {"log.txt": 3}) is None
+    assert _contents(tmp_path) == before
 
 
-def test_only_what_a_run_saved_is_moved(tmp_path: Path) -> None:
-    saved = ["last_checkpoint", "model_0000003.pth", "model_best.pth", "model_final.pth"]
-    _fill(tmp_path, *saved, "results.json", "model_pretrained.pth", "metrics.json")
+def test_all_that_a_run_wrote_is_moved(tmp_path: Path, warnings: pytest.LogCaptureFixture) -> None:
+    _fill(tmp_path, *_OF_A_RUN)
+    written = _contents(tmp_path)
+    _fill(tmp_path, "model_pretrained.pth", "train.json", "other_run")
     aside = put_earlier_run_aside(tmp_path)
     assert aside == tmp_path / "earlier_run"
-    assert {file.name: file.read_text() for file in aside.iterdir()} == {
-        name: name for name in [*saved, "results.json"]
-    }
-    assert {file.name for file in tmp_path.iterdir()} == {
-        "earlier_run",
-        "model_pretrained.pth",
-        "metrics.json",
-    }
+    assert _contents(aside) == written
+    rest = {"earlier_run", "model_pretrained.pth", "train.json", "other_run"}
+    assert {file.name for file in tmp_path.iterdir()} == rest
+    way_back = f"train_net.py --resume --config-file {aside}/config.yaml train.output_dir={aside}"
+    assert warnings.text.rstrip().endswith(f"To go on with that one: {way_back}")
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.json", "model_final"])
+def test_little_of_a_run_is_moved_too(
+    tmp_path: Path, warnings: pytest.LogCaptureFixture, name: str
+) -> None:
+    _fill(tmp_path, name)
+    assert put_earlier_run_aside(tmp_path) is not None
+    assert [path.name for path in tmp_path.iterdir()] == ["earlier_run"]
+    assert "To go on" not in warnings.text
 
 
 def test_each_earlier_run_gets_its_folder(tmp_path: Path) -> None:
@@ -39,3 +84,71 @@ def test_each_earlier_run_gets_its_folder(tmp_path: Path) -> None:
         put_earlier_run_aside(tmp_path)
     kept = [(tmp_path / f"earlier_run{end}" / "model_best.pth") for end in ("", "_2", "_3")]
     assert [file.read_text() for file in kept] == ["0", "1", "2"]
+
+
+def test_logs_part_where_the_new_run_begins(tmp_path: Path) -> None:
+    _fill(tmp_path, "config.yaml")
+    (tmp_path / "log.txt").write_text("old\nnew\n")
+    (tmp_path / "log.txt.rank1").write_text("new\n")
+    # That run had more processes.
+    (tmp_path / "log.txt.rank2").write_text("old\n")
+    elsewhere = {"log.txt.rank8": 7}
+    aside = put_earlier_run_aside(tmp_path, {"log.txt": 4, "log.txt.rank1": 0, **elsewhere})
+    assert aside
+    earlier = {"config.yaml": "config.yaml", "log.txt": "old\n", "log.txt.rank2": "old\n"}
+    assert _contents(aside) == earlier
+    assert (tmp_path / "log.txt").read_text() == "new\n"
+    assert (tmp_path / "log.txt.rank1").read_text() == "new\n"
+    assert not (tmp_path / "log.txt.rank2").exists()
+
+
+def _break_at(monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException) -> None:
+    rename = Path.rename
+
+    def rename_unless_broken(self: Path, target: Path) -> Path:
+        if self.name == name and "unfinished" in str(target):
+            raise error
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename_unless_broken)
+
+
+@pytest.mark.parametrize("name", ["last_checkpoint", "model_best.pth", "inference"])
+def test_what_cannot_be_moved_leaves_all_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    _fill(tmp_path, *_OF_A_RUN)
+    before = _contents(tmp_path)
+    path = str(tmp_path / name)
+    _break_at(monkeypatch, name, PermissionError(errno.EACCES, "Permission denied", path))
+    with pytest.raises(ValueError, match=rf"moved aside \(Permission denied: {path}\); choose an"):
+        put_earlier_run_aside(tmp_path)
+    assert _contents(tmp_path) == before
+    assert not (tmp_path / "earlier_run.unfinished").exists()
+
+
+def test_interrupted_move_is_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _fill(tmp_path, *_OF_A_RUN)
+    before = _contents(tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        _break_at(patch, "model_best.pth", KeyboardInterrupt())
+        put_earlier_run_aside(tmp_path)
+    assert (tmp_path / "earlier_run.unfinished" / "last_checkpoint").exists()
+    assert (tmp_path / "model_best.pth").exists()
+    undo_interrupted_move(tmp_path)
+    assert _contents(tmp_path) == before
+    undo_interrupted_move(tmp_path)
+    assert put_earlier_run_aside(tmp_path) == tmp_path / "earlier_run"
+
+
+def test_undoing_overwrites_nothing(tmp_path: Path) -> None:
+    unfinished = tmp_path / "earlier_run.unfinished"
+    unfinished.mkdir()
+    _fill(unfinished, "config.yaml", "results.json")
+    (tmp_path / "config.yaml").write_text("newer")
+    undo_interrupted_move(tmp_path)
+    assert _contents(tmp_path) == {
+        "config.yaml": "newer",
+        "results.json": "results.json",
+        "earlier_run/config.yaml": "config.yaml",
+    }

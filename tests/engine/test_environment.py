@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import platform
 from pathlib import Path
@@ -16,6 +17,7 @@ from piip_d2.engine.environment import (
     device_name,
     environment_report,
     resolve_device,
+    save_config,
     set_up_run,
 )
 from tests.engine.runs import toy_config
@@ -25,6 +27,18 @@ def test_report_is_fit_for_a_bug_report() -> None:
     report = environment_report()
     for word in (f"piip_d2 {piip_d2.__version__}", "compiled operators: ", "PyTorch", "Python"):
         assert word in report
+    # What is left out of it is thousands of characters long.
+    assert max(map(len, report.splitlines())) < 300
+    assert "Build settings" not in report
+
+
+@pytest.mark.parametrize("problem", ["detectron2._C  not built correctly: No module named", ""])
+def test_report_explains_operators_that_are_not_needed(
+    monkeypatch: pytest.MonkeyPatch, problem: str
+) -> None:
+    monkeypatch.setattr("piip_d2.engine.environment.collect_env_info", lambda: f"CUDA\n{problem}")
+    explained = "Nothing is missing without detectron2._C: " in environment_report()
+    assert explained == bool(problem)
 
 
 def test_automatic_device(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +86,8 @@ def test_set_up_prepares_the_folder(tmp_path: Path) -> None:
     text = set_up_run(cfg)
     assert cfg.train.seed >= 0
     assert f"seed: {cfg.train.seed}" in text
-    assert (folder / "config.yaml").read_text() == text
+    # Before all is checked, the folder may hold that of an earlier run.
+    assert not (folder / "config.yaml").exists()
     assert cfg.train.device in ("cpu", "cuda")
     assert torch.get_float32_matmul_precision() == "high"
     logging.getLogger("piip_d2.engine").warning("seen")
@@ -83,7 +98,7 @@ def test_set_up_prepares_the_folder(tmp_path: Path) -> None:
 def test_automatic_device_is_saved_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", "yes".isalpha)
     cfg = toy_config(tmp_path, "train.device=auto")
-    set_up_run(cfg)
+    save_config(tmp_path, set_up_run(cfg))
     assert cfg.train.device == "cuda"
     # On a machine without a GPU the file must work too.
     assert load_config(str(tmp_path / "config.yaml")).train.device == "auto"
@@ -98,7 +113,9 @@ def test_machine_without_the_file_gets_the_text(
         return ["text of the main process", own]
 
     monkeypatch.setattr(comm, "all_gather", gather)
-    assert set_up_run(toy_config(tmp_path / "here")) == "text of the main process"
+    text = set_up_run(toy_config(tmp_path / "here"))
+    assert text == "text of the main process"
+    save_config(tmp_path / "here", text)
     assert not (tmp_path / "here" / "config.yaml").exists()
 
 
@@ -107,7 +124,15 @@ def test_preset_in_use_is_told(tmp_path: Path) -> None:
     assert "settings of the preset one_gpu are in use" in (tmp_path / "log.txt").read_text()
 
 
-def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="train.output_dir=.*file/runs cannot be made"):
+    with pytest.raises(ValueError, match=r"train.output_dir must be a folder, got .*/file is a fi"):
         set_up_run(toy_config(tmp_path / "file" / "runs"))
+
+    def refuse(self: Path, **options: bool) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    # As below /proc, where even root makes no folders.
+    with pytest.raises(ValueError, match="can be made, got .*/new: No such file or directory$"):
+        set_up_run(toy_config(tmp_path / "new"))

@@ -91,15 +91,27 @@ def test_best_weights_evaluate_to_the_best_value(tmp_path: Path) -> None:
 
 
 def test_evaluating_random_weights_is_told(tmp_path: Path) -> None:
-    _evaluate(tmp_path)
+    _evaluate(tmp_path, "train.init_checkpoint=")
     assert "random weights are evaluated" in (tmp_path / "log.txt").read_text()
 
 
+def test_weights_to_evaluate_have_to_be_named(tmp_path: Path) -> None:
+    run_toy(tmp_path)
+    message = "there are no weights, as .* give some, such as train.init_checkpoint="
+    for folder in (tmp_path, tmp_path / "evaluation"):
+        with pytest.raises(ValueError, match=f"{message}{tmp_path}/model_best.pth. Random weigh"):
+            _evaluate(folder)
+    with pytest.raises(ValueError, match="piip://stem.pth is what a training starts from, not a"):
+        _evaluate(tmp_path / "evaluation", "train.init_checkpoint=piip://stem.pth")
+    assert not (tmp_path / "evaluation" / "config.yaml").exists()
+
+
 def test_evaluator_gets_a_folder_unless_it_has_one(tmp_path: Path) -> None:
-    cfg = toy_config(tmp_path)
+    cfg = toy_config(tmp_path, "train.init_checkpoint=")
     evaluate_checkpoint(cfg, set_up_run(cfg))
     assert cfg.dataloader.evaluator.output_dir == f"{tmp_path}/inference"
-    cfg = toy_config(tmp_path, "dataloader.evaluator.output_dir=elsewhere")
+    elsewhere = "dataloader.evaluator.output_dir=elsewhere"
+    cfg = toy_config(tmp_path, "train.init_checkpoint=", elsewhere)
     evaluate_checkpoint(cfg, set_up_run(cfg))
     assert cfg.dataloader.evaluator.output_dir == "elsewhere"
 
@@ -150,22 +162,6 @@ def test_resuming_what_is_finished_only_evaluates(tmp_path: Path) -> None:
     for _ in range(2):
         assert run_toy(tmp_path, resume=True)["bbox"]["AP"] == first["bbox"]["AP"]
         assert json.dumps(metric_lines(tmp_path)) == json.dumps(lines)
-
-
-def test_starting_over_an_earlier_run_loses_nothing_of_it(tmp_path: Path) -> None:
-    run_toy(tmp_path)
-    first = {path.name: path.read_bytes() for path in tmp_path.glob("model_*.pth")}
-    run_toy(tmp_path, "train.seed=1")
-    aside = tmp_path / "earlier_run"
-    kept = {path.name: path.read_bytes() for path in aside.glob("model_*.pth")}
-    assert len(first) == 5
-    assert kept == first
-    assert (aside / "last_checkpoint").read_text() == "model_final.pth"
-    assert (aside / "results.json").exists()
-    log = (tmp_path / "log.txt").read_text()
-    assert f"checkpoints of the earlier one are now in {aside}" in log
-    run_toy(tmp_path, "train.seed=2")
-    assert (tmp_path / "earlier_run_2" / "model_final.pth").exists()
 
 
 def test_run_that_ended_early_is_not_resumed_from_an_earlier_one(tmp_path: Path) -> None:
@@ -230,6 +226,12 @@ def test_missing_initial_weights(tmp_path: Path) -> None:
 def test_senseless_numbers(tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         run_toy(tmp_path, override)
+
+
+def test_senseless_augmentation_is_told_before_the_training(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"train.tta.scales must be factors .*, got \['a', 'b'\]"):
+        run_toy(tmp_path, "train.tta.scales=[a,b]")
+    assert not (tmp_path / "metrics.json").exists()
 
 
 def test_failure_says_where_the_last_checkpoint_is(tmp_path: Path) -> None:

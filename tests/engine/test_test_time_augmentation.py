@@ -137,7 +137,8 @@ def test_other_detectors(tiny_coco: TinyCoco, tmp_path: Path, name: str) -> None
 
 
 def test_evaluation_alone_with_a_switch(tiny_coco: TinyCoco, tmp_path: Path) -> None:
-    cfg = _config(tiny_coco, tmp_path, "train.tta.scales=[0.5]")
+    options = ["train.tta.scales=[0.5]", "train.init_checkpoint="]
+    cfg = _config(tiny_coco, tmp_path, *options)
     cfg.model.roi_heads.box_predictor.test_score_thresh = 0.3
     with undone_process_state():
         results = evaluate_checkpoint(cfg, set_up_run(cfg))
@@ -153,10 +154,10 @@ def test_dino_is_refused(tiny_coco: TinyCoco, tmp_path: Path) -> None:
         augmentation.wrap(_model(cfg))
 
 
-@pytest.mark.parametrize("scales", ["[]", "[1,0]"])
+@pytest.mark.parametrize("scales", ["[]", "[1,0]", "[a,b]", "[true]", "1", "null", "[nan]"])
 def test_senseless_scales(tiny_coco: TinyCoco, tmp_path: Path, scales: str) -> None:
     cfg = _config(tiny_coco, tmp_path, f"train.tta.scales={scales}")
-    with pytest.raises(ValueError, match="train.tta.scales must be factors above 0, got"):
+    with pytest.raises(ValueError, match="tta.scales must be factors above 0, such as .*, got"):
         TestTimeAugmentation(cfg)
 
 

@@ -117,6 +117,15 @@ def test_annotations_of_another_format(tmp_path: Path, part: str) -> None:
         _evaluated(case, tmp_path)
 
 
+def test_data_given_as_a_file_are_called_by_its_name(tmp_path: Path) -> None:
+    case = make_lvis_case(1)
+    del case.content["categories"][0]["frequency"]
+    register(NAME, case.content, tmp_path)
+    MetadataCatalog.get(NAME).source_json = "my/val.json"
+    with pytest.raises(ValueError, match=r"of the categories, but 1 of \d in my/val\.json lack it"):
+        PIIPLVISEvaluator(NAME, distributed=False)
+
+
 @pytest.mark.parametrize("area", [None, "80"])
 def test_annotations_without_area(tmp_path: Path, area: str | None) -> None:
     case = make_lvis_case(1)

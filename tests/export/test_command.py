@@ -19,7 +19,7 @@ def _small_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(config: str, checkpoint: str, **options: Any) -> SimpleNamespace:
         assert (config, checkpoint) == ("dino.py", "dino.pth")
         assert options == {"device": "cpu", "overrides": ["a=1"]}
-        return SimpleNamespace(model=small_dino())
+        return SimpleNamespace(model=small_dino(), class_names=["ä", "b", "c"])
 
     monkeypatch.setattr(export_model, "Predictor", load)
     # Its messages would stand in the output among the results.

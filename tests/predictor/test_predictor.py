@@ -15,10 +15,14 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from piip_d2.data.image_reading import UnusableImageError
+from piip_d2.engine import load_config
 from piip_d2.predictor import Predictor
 from tests.conftest import TinyCoco
 
 CONFIG = Path(__file__).parents[1] / "visualization" / "small_config.py"
+RANDOM = ["train.init_checkpoint="]
+# For a configuration that has no such key, as it was not completed by `load_config`.
+ADDED_RANDOM = ["+train.init_checkpoint="]
 
 
 def test_answers_in_pixels_of_the_image(predictor: Predictor, picture: np.ndarray) -> None:
@@ -82,7 +86,7 @@ def test_model_that_wants_bgr_gets_it(checkpoint: Path, picture: np.ndarray) -> 
 
 def test_published_config_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    overrides = ["train.init_checkpoint=", "dataloader.test.dataset.names=[nothing]"]
+    overrides = [*RANDOM, "dataloader.test.dataset.names=[nothing]"]
     predictor = Predictor("quick/faster_rcnn_scenes", overrides=overrides)
     assert predictor.cfg.model.roi_heads.num_classes == 4
     assert predictor.cfg.train.init_checkpoint == ""
@@ -106,7 +110,7 @@ def test_data_of_ones_own(tiny_coco: TinyCoco, tmp_path: Path) -> None:
     saved = copy.deepcopy(given.cfg)
     saved.data.train = saved.data.val = str(tmp_path / "gone.json")
     LazyConfig.save(saved, str(tmp_path / "config.yaml"))
-    again = Predictor(tmp_path / "config.yaml")
+    again = Predictor(tmp_path / "config.yaml", overrides=RANDOM)
     assert again.cfg.model.roi_heads.num_classes == len(tiny_coco.class_names)
     mine = tmp_path / "mine.py"
     mine.write_text(
@@ -117,7 +121,7 @@ def test_data_of_ones_own(tiny_coco: TinyCoco, tmp_path: Path) -> None:
         f"data = dict(train={str(tiny_coco.json_file)!r}, val={str(tiny_coco.json_file)!r},\n"
         f"    images={str(tiny_coco.image_root)!r})\n"
     )
-    written = Predictor(mine, overrides=["train.init_checkpoint="])
+    written = Predictor(mine, overrides=RANDOM)
     assert written.class_names == list(tiny_coco.class_names)
 
 
@@ -163,7 +167,7 @@ def test_class_names_of_the_test_data(cfg: DictConfig, caplog: pytest.LogCapture
     metadata = MetadataCatalog.get("small_test")
     metadata.set(thing_classes=["a", "b"], thing_dataset_id_to_contiguous_id={7: 1, 9: 0})
     try:
-        predictor = Predictor(cfg)
+        predictor = Predictor(cfg, overrides=ADDED_RANDOM)
     finally:
         DatasetCatalog.remove("small_test")
         MetadataCatalog.remove("small_test")
@@ -173,7 +177,7 @@ def test_class_names_of_the_test_data(cfg: DictConfig, caplog: pytest.LogCapture
 
 
 def test_no_class_names(cfg: DictConfig) -> None:
-    assert Predictor(cfg).class_names == []
+    assert Predictor(cfg, overrides=ADDED_RANDOM).class_names == []
     assert "small_test" not in MetadataCatalog.list()
 
 
@@ -189,8 +193,32 @@ def test_moving_average_is_preferred(cfg: DictConfig, checkpoint: Path, tmp_path
     torch.testing.assert_close(plain, content["model"][name])
 
 
+@pytest.mark.parametrize("checkpoint", [None, ""])
+def test_random_weights_have_to_be_asked_for(
+    checkpoint: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    empty = "there are no weights, as train.init_checkpoint is empty; give some, such as train.init"
+    with pytest.raises(ValueError, match=f"{empty}_checkpoint=model_final.pth. Random weights"):
+        Predictor(CONFIG, checkpoint)
+    Path("model_best.pth").touch()
+    with pytest.raises(ValueError, match=r"such as train.init_checkpoint=model_best.pth\."):
+        Predictor(CONFIG, checkpoint, overrides=["train.output_dir=evaluation"])
+    with pytest.raises(ValueError, match=r"override train.init_checkpoint= with nothing behind"):
+        Predictor(load_config(str(CONFIG)), checkpoint)
+    # This config file says nothing of weights.
+    with pytest.raises(ValueError, match=r"override \+train.init_checkpoint= with nothing behind"):
+        Predictor(LazyConfig.load(str(CONFIG)), checkpoint)
+    Predictor(load_config(str(CONFIG), RANDOM), checkpoint)
+
+
+def test_what_a_training_starts_from_is_no_detector() -> None:
+    with pytest.raises(ValueError, match=r"^piip://\S+ is what a training starts from, not a tra"):
+        Predictor("quick/dino_scenes")
+
+
 def test_config_is_not_changed(cfg: DictConfig) -> None:
-    Predictor(cfg, overrides=["model.roi_heads.num_classes=5"])
+    Predictor(cfg, overrides=["model.roi_heads.num_classes=5", *ADDED_RANDOM])
     assert cfg.model.roi_heads.num_classes == 2
 
 
@@ -205,6 +233,12 @@ def test_messages_about_config_and_weights(
         Predictor(DictConfig({"model": cfg.model}))
     with pytest.raises(ValueError, match="nothing.pth does not exist"):
         Predictor(cfg, "nothing.pth")
+    picture = tmp_path / "picture.jpg"
+    picture.write_text("hello")
+    with pytest.raises(
+        ValueError, match=r"picture.jpg cannot .* \(it is not in PyTorch's format\)$"
+    ):
+        Predictor(cfg, picture)
     truncated = tmp_path / "truncated.pth"
     truncated.write_bytes(checkpoint.read_bytes()[:3000])
     with pytest.raises(ValueError, match="truncated.pth cannot be read: it is truncated"):

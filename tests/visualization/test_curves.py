@@ -41,6 +41,19 @@ def test_resumed_run_replaces_what_it_repeats(tmp_path: Path) -> None:
     assert series == [(9, 0.0), (19, 1.0), (24, 4.0), (34, 5.0), (39, 6.0)]
 
 
+def test_evaluations_behind_later_losses_replace_nothing(tmp_path: Path) -> None:
+    lines = [
+        {"iteration": 7, "total_loss": 1.5, "lr": 0.1},
+        {"iteration": 3, "bbox/AP": 19.0},
+        {"iteration": 8, "bbox/AP": 34.0},
+    ]
+    assert read_metrics(_write(tmp_path, *lines)) == {
+        "total_loss": [(7, 1.5)],
+        "lr": [(7, 0.1)],
+        "bbox/AP": [(3, 19.0), (8, 34.0)],
+    }
+
+
 def test_values_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
     path = _write(tmp_path, '{"iteration": 1, "bbox/AP": NaN, "total_loss": Infinity, "lr": 1}')
     assert read_metrics(path) == {"lr": [(1, 1)]}
@@ -77,6 +90,29 @@ def test_axes_say_what_they_show(tmp_path: Path) -> None:
     assert {axes.get_xlabel() for axes in figure.axes} == {"iteration"}
     assert [axes.get_ylabel() for axes in figure.axes] == ["loss", "AP in %", "learning rate"]
     assert rate.lines[0].get_ydata().tolist() == [0.1, 0.1]
+
+
+@pytest.mark.parametrize("last", [1, 2, 8, 260])
+def test_all_that_is_drawn_is_in_the_axes(last: int) -> None:
+    # The last evaluation belongs to the iteration behind the last losses.
+    metrics = {"total_loss": [(last - 1, 2.0)], "bbox/AP": [(last, 0.0)], "lr": [(last - 1, 0.0)]}
+    figure = draw_curves(metrics, "short")
+    figure.canvas.draw()
+    for axes in figure.axes:
+        (line,) = axes.lines
+        assert line.get_marker() == "o"
+        left, right = axes.get_xlim()
+        low, high = axes.get_ylim()
+        (x, y), *_ = line.get_xydata()
+        assert left < 0 <= x <= last < right and low < 0 <= y < high
+        ticks = axes.get_xticks()
+        assert len(ticks) > 1 and all(tick == round(tick) for tick in ticks)
+
+
+def test_long_lines_have_no_marks() -> None:
+    metrics = {"total_loss": [(step, 1.0) for step in range(11)], "lr": [(0, 0.1), (10, 0.1)]}
+    loss, _, rate = draw_curves(metrics, "run").axes
+    assert loss.lines[0].get_marker() == "None" and rate.lines[0].get_marker() == "o"
 
 
 def test_many_losses_are_added_up_by_kind() -> None:

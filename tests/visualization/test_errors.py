@@ -30,7 +30,8 @@ DATASET = "small_errors_test"
 @pytest.fixture
 def predictor(tiny_coco: TinyCoco) -> Predictor:
     register_coco_json(DATASET, tiny_coco.json_file, tiny_coco.image_root)
-    cfg = load_config(CONFIG, [f"dataloader.test.dataset.names={DATASET}"])
+    names = f"dataloader.test.dataset.names={DATASET}"
+    cfg = load_config(CONFIG, [names, "train.init_checkpoint="])
     return Predictor(cfg, device="cpu")
 
 

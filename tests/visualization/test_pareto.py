@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from piip_d2.visualization.pareto import ParetoPoint, draw_pareto
-from piip_d2.visualization.point_labels import shared_area
+from piip_d2.visualization.point_labels import covered_area
 
 POINTS = [
     ParetoPoint("fast", 10.0, (9.0, 12.0), 30.0, is_on_front=True),
@@ -62,6 +62,8 @@ def test_labels_of_a_crowd_do_not_overlap() -> None:
     legend, frame = axes.get_legend().get_window_extent(), axes.get_window_extent()
     assert len(boxes) == len(points)
     for first, second in itertools.combinations([*boxes, legend], 2):
-        assert shared_area(first, second) == 0
+        assert covered_area(first.extents, second.extents[None]) == 0
     for box in boxes:
-        assert shared_area(box, frame) == pytest.approx(box.width * box.height)
+        assert covered_area(box.extents, frame.extents[None]) == pytest.approx(
+            box.width * box.height
+        )

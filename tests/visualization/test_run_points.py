@@ -13,7 +13,8 @@ from piip_d2.engine.environment import device_name
 from piip_d2.visualization import run_points as module
 from piip_d2.visualization.published_points import paper_points
 from piip_d2.visualization.run_points import run_points
-from piip_d2.visualization.tradeoff import MEASURED, draw_tradeoff
+from piip_d2.visualization.tradeoff import draw_tradeoff
+from piip_d2.visualization.tradeoff_points import MEASURED
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = Path(__file__).with_name("small_config.py")
@@ -32,7 +33,8 @@ def _run(folder: Path, config: Path = SMALL, **results: Any) -> Path:
 
 
 def _sweep(folder: Path, config: str) -> Path:
-    cost = {"median_s": 0.02, "quartiles_s": [0.01, 0.03], "multiply_adds": 2e9}
+    cost = {"median_s": 0.02, "quartiles_s": [0.01, 0.03], "num_images": 12}
+    cost["multiply_adds"] = 2e9
     content = {
         "settings": {"config_file": config, "device": "cpu", "device_name": "x"},
         "points": [
@@ -59,6 +61,24 @@ def test_run_with_a_pyramid(tmp_path: Path) -> None:
     assert point.latency.median == 20.0 and point.latency.spread == (18.0, 25.0)
     assert point.latency.quantiles == "10th and 90th percentile"
     assert point.latency.device == "the CPU that evaluated the run"
+
+
+@pytest.mark.parametrize(
+    ("costs", "spread"),
+    [
+        ({"latency_median_ms": 20.0, "images": 16.0}, None),
+        # As earlier versions wrote it, of however few images.
+        (COSTS | {"images": 1.0}, None),
+        (COSTS | {"images": 10.0}, (18.0, 25.0)),
+    ],
+)
+def test_latency_of_few_images(
+    tmp_path: Path, costs: dict[str, float], spread: tuple[float, float] | None
+) -> None:
+    (point,) = run_points(_run(tmp_path / "mine", inference=costs))
+    assert point.latency.median == 20.0 and point.latency.spread == spread
+    assert point.latency.num_images == costs["images"]
+    assert point.latency.is_rough == (spread is None)
 
 
 def test_run_of_a_published_network(tmp_path: Path) -> None:
@@ -104,6 +124,7 @@ def test_latency_is_measured_where_asked_for(
     assert asked == [(str(run / "model_final.pth"), (256, 128, 64), (256, 128, 64), 3)]
     assert point.latency.median == pytest.approx(100)
     assert point.latency.spread == pytest.approx((90, 120))
+    assert point.latency.num_images == 3
     assert point.latency.quantiles == "quartiles" and point.latency.device == device_name("cpu")
 
 
@@ -125,7 +146,7 @@ def test_sweep(tmp_path: Path) -> None:
     assert point.series == "small_config, other resolutions"
     assert point.flops == {"actual": 2e9} and point.dataset == "small_test"
     assert point.latency.median == 20 and point.latency.spread == (10, 30)
-    assert point.latency.device == "x"
+    assert point.latency.device == "x" and point.latency.num_images == 12
     with pytest.raises(ValueError, match="no finished point with segm/AP"):
         run_points(tmp_path / "sweep", metric="segm/AP")
 

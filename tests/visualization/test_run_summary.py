@@ -8,7 +8,7 @@ import json
 import logging
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -100,6 +100,21 @@ def test_curves_say_where_their_numbers_come_from(
     summarize_run(cfg, run_dir, num_images=1, device="cpu")
     texts = " ".join(text.get_text() for text in drawn[0].texts)
     assert "as the run wrote them to metrics.json" in " ".join(texts.split())
+
+
+def test_sheet_calls_own_data_by_their_file(
+    cfg: DictConfig, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg.data = {"val": "somewhere/my_val.json"}
+    seen = []
+
+    def draw(*args: Any, subtitle: str, **rest: Any) -> Figure:
+        seen.append(subtitle)
+        return Figure()
+
+    monkeypatch.setattr("piip_d2.visualization.run_summary.draw_contact_sheet", draw)
+    summarize_run(cfg, run_dir, num_images=1, device="cpu")
+    assert " images of my_val.json, evenly spaced" in seen[0]
 
 
 def test_final_weights_with_the_last_evaluation(cfg: DictConfig, run_dir: Path) -> None:

@@ -7,14 +7,8 @@ from pathlib import Path
 import pytest
 from matplotlib.axes import Axes
 
-from piip_d2.visualization.tradeoff import (
-    COCO,
-    FROM_PAPER,
-    MEASURED,
-    Latency,
-    TradeoffPoint,
-    draw_tradeoff,
-)
+from piip_d2.visualization.tradeoff import Latency, TradeoffPoint, draw_tradeoff
+from piip_d2.visualization.tradeoff_points import COCO, FROM_PAPER, MEASURED
 
 
 def _latency(median: float, device: str = "one CPU") -> Latency:
@@ -63,9 +57,10 @@ def test_data_sets_have_axes_of_their_own(tmp_path: Path) -> None:
     assert flops.lines[1].get_xydata().tolist() == [[2.0, 30.0]]
     assert latency.lines[1].get_xydata().tolist() == [[20.0, 30.0]]
     assert "they do not compare" in _caption(figure)
-    assert "no latency is stated" in _caption(figure)
+    assert "neither states a latency" in _caption(figure)
     assert "sides of the branches' images in pixels" in _caption(figure)
     assert "Latency: median, with bars between quartiles." in _caption(figure)
+    assert "images in brackets" not in _caption(figure).lower()
     figure.savefig(tmp_path / "tradeoff.png")
 
 
@@ -101,6 +96,62 @@ def test_line_joins_what_is_not_beaten() -> None:
     assert _legend(axes) == ["my run (measured here)", "as trained"]
     systems = [_published(name, 40.0 + n, 100.0 + n) for n, name in enumerate(("ViT-B", "C/C"))]
     assert len(draw_tradeoff(systems).axes[0].lines) == 1
+
+
+def test_few_images_are_said_to_be_few() -> None:
+    points = [
+        _measured("64/32", 30.0, 1, latency=Latency(20.0, None, "", "one CPU", 1)),
+        _measured("96/48", 31.0, 2, latency=Latency(30.0, (25, 40), "quartiles", "one CPU", 3)),
+        _measured("128/64", 32.0, 3, latency=Latency(40.0, (30, 50), "quartiles", "one CPU", 30)),
+    ]
+    figure = draw_tradeoff(points)
+    flops, latency = figure.axes
+    assert [text.get_text() for text in flops.texts if text.get_text()] == [
+        "64/32", "96/48", "128/64",
+    ]  # fmt: skip
+    assert [text.get_text() for text in latency.texts if text.get_text()] == [
+        "64/32 (1 image)", "96/48 (3 images)", "128/64",
+    ]  # fmt: skip
+    assert "Images in brackets beside a point: no more were timed" in _caption(figure)
+    # A line for the front, the points, and a bar for all but the first.
+    assert len(latency.lines) == 4
+    alone = draw_tradeoff(points[:1])
+    assert "Latency: median. Images in brackets" in _caption(alone)
+
+
+def test_axes_of_one_point_begin_at_zero() -> None:
+    for axes in draw_tradeoff([_measured("64/32", 30.0, 2)]).axes:
+        ((cost, accuracy),) = axes.lines[1].get_xydata().tolist()
+        assert axes.get_xlim() == pytest.approx((0, cost / 0.6))
+        assert axes.get_ylim() == pytest.approx((0, accuracy / 0.6))
+    assert draw_tradeoff([_measured("a", 80.0, 2)]).axes[0].get_ylim() == (0, 100)
+    low, high = draw_tradeoff([_measured("a", 0.0, 2)]).axes[0].get_ylim()
+    assert low < 0 < high
+    # Costs that differ by less than a tenth are not spread over the axes.
+    nearly = [_measured("a", 30.0, 2), _measured("b", 31.0, 2.001)]
+    assert draw_tradeoff(nearly).axes[0].get_xlim()[0] == 0
+
+
+def test_runs_without_a_cost_are_named() -> None:
+    points = [
+        _measured("a", 30.0, 1),
+        _measured("b", 31.0, 2, latency=None),
+        _measured("c", 32.0, 3, flops={}),
+    ]
+    caption = _caption(draw_tradeoff(points))
+    assert "Without a latency, which --latency-images measures: my run b." in caption
+    assert "Without multiply-adds, which could not be counted: my run c." in caption
+    assert "they do not compare" not in caption
+
+
+def test_legend_hides_no_point() -> None:
+    points = [_measured("1", 30.0, 1), _measured("2", 20.0, 4), _measured("3", 31.0, 4.2)]
+    figure = draw_tradeoff(points)
+    figure.canvas.draw()
+    for axes in figure.axes:
+        legend = axes.get_legend().get_window_extent()
+        for place in axes.lines[1].get_xydata():
+            assert not legend.contains(*axes.transData.transform(place))
 
 
 def test_costs_far_apart_are_logarithmic() -> None:

@@ -67,6 +67,18 @@ def test_different_data_are_said_to_be_different(tmp_path: Path) -> None:
     assert "their AP do not compare: one: small_test; two: other." in caption
 
 
+def test_no_run_is_left_out_unsaid(tmp_path: Path) -> None:
+    short = tmp_path / "short"
+    short.mkdir()
+    lines = [{"iteration": 7, "total_loss": 1.0}, {"iteration": 8, "bbox/AP": 5.0}]
+    (short / "metrics.json").write_text("\n".join(map(json.dumps, lines)))
+    loss, rate, boxes, masks = draw_training([_run(tmp_path / "long"), short]).axes
+    assert _legend(loss) == ["long", "short"]
+    assert [line.get_marker() for line in loss.lines] == ["o", "o"]
+    assert _legend(rate)[1] == _legend(masks)[1] == "short: none in metrics.json"
+    assert "short" in _legend(boxes)[1] and loss.lines[1].get_color() == rate.lines[1].get_color()
+
+
 def test_runs_without_evaluation(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / name).mkdir()

@@ -81,7 +81,7 @@ def test_points_outside_are_refused(subject: Subject, point: tuple[float, float]
 def test_pictures_are_written(
     tool: ModuleType, command: str, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--config-file", str(QUICK["mask_rcnn"]), "--device", "cpu"]
+    arguments = ["--config-file", str(QUICK["mask_rcnn"]), "--device", "cpu", "--opts", *RANDOM]
     arguments += ["--output", str(tmp_path / "out.png"), "--colors", "64"]
     arguments += [] if command == "merge" else ["--image", str(photo)]
     assert tool.main([command, *arguments]) == 0
@@ -123,7 +123,7 @@ def test_mistakes_come_as_a_sentence(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     given = [str(photo) if argument == "PHOTO" else argument for argument in arguments]
-    options = ["--config-file", str(QUICK["mask_rcnn"]), "--device", "cpu"]
+    options = ["--config-file", str(QUICK["mask_rcnn"]), "--device", "cpu", "--opts", *RANDOM]
     options += ["--output", str(tmp_path / "out.png")]
     assert tool.main(["features", *options, *given]) == 1
     error = capsys.readouterr().err
@@ -197,7 +197,7 @@ def test_errors_leave_other_notes_alone(
     config = Path(__file__).with_name("small_config.py")
     arguments = ["--config-file", str(config), "--device", "cpu", "--num-images", "1"]
     arguments += ["--threshold", "0.01", "--output", str(tmp_path / "metrics.png"), "--opts"]
-    arguments += ["dataloader.test.dataset.names=visualize_tool_test"]
+    arguments += ["dataloader.test.dataset.names=visualize_tool_test", *RANDOM]
     high = "model.roi_heads.box_predictor.test_score_thresh=1.0"
     assert tool.main(["errors", *arguments, high]) == 0
     assert (tmp_path / "metrics.json").read_text() == "of the run"

@@ -23,9 +23,14 @@ class Branch(ActivationCheckpointing, ABC):
         use_act_checkpoint: What is recomputed in the backward pass, see
             :class:`~piip_d2.layers.activation_checkpoint.ActivationCheckpointing`.
 
+    Attributes:
+        in_chans: Channels of the images; a class for others than RGB has another number.
+
     Raises:
         ValueError: If the size is not positive or there is no such way to recompute.
     """
+
+    in_chans: int = 3
 
     def __init__(self, img_size: int, *, use_act_checkpoint: bool | str = False) -> None:
         super().__init__()

@@ -76,7 +76,8 @@ class PIIPNetwork(ActivationCheckpointing):
             One map (B, C, H, W) per name, finest first.
 
         Raises:
-            ValueError: If the images are too small for a branch.
+            ValueError: If these are no such images, or if they are too small for a branch.
+            TypeError: If they are not of floating point.
         """
         maps = self._embed(images)
         stages = []
@@ -100,7 +101,8 @@ class PIIPNetwork(ActivationCheckpointing):
             ``final`` (what is merged).
 
         Raises:
-            ValueError: If the images are too small for a branch.
+            ValueError: If these are no such images, or if they are too small for a branch.
+            TypeError: If they are not of floating point.
         """
         maps = self._embed(images)
         seen = {"embed": maps}
@@ -121,6 +123,9 @@ class PIIPNetwork(ActivationCheckpointing):
         return [cast(Branch, branch) for branch in self.branches]
 
     def _embed(self, images: Tensor) -> list[Tensor]:
+        # What is compiled or exported has been run by its owner before.
+        if not torch.compiler.is_compiling():
+            _check_images(images, self._typed_branches[-1].in_chans)
         return [
             branch.embed(image)
             for branch, image in zip(self._typed_branches, self._image_pyramid(images), strict=True)
@@ -216,6 +221,25 @@ def _block_range(branch: Branch, indexes: Sequence[int], index: int) -> tuple[in
 
 def _channels_first(maps: Sequence[Tensor]) -> list[Tensor]:
     return [x.permute(0, 3, 1, 2) for x in maps]
+
+
+def _check_images(images: Tensor, in_chans: int) -> None:
+    shape = tuple(images.shape)
+    if len(shape) != 4 or shape[1] != in_chans:
+        way_out = "stack images of one size, or pad them to one"
+        if len(shape) == 3:
+            way_out = "images[None] makes a batch of one"
+        elif len(shape) == 4 and shape[-1] == in_chans:
+            way_out = "images.permute(0, 3, 1, 2) puts the channels first"
+        elif len(shape) == 4 and shape[1] == 1:
+            way_out = f"images.expand(-1, {in_chans}, -1, -1) makes them of grey ones"
+        raise ValueError(f"images must be of shape (B, {in_chans}, h, w), got {shape}; {way_out}")
+    if not images.is_floating_point():
+        raise TypeError(
+            f"images must be of floating point and normalised, got {images.dtype}; convert them by "
+            "images.float() and normalise them by the mean and the standard deviation that the "
+            "weights were trained with"
+        )
 
 
 def _check_order(branches: Sequence[Branch]) -> None:

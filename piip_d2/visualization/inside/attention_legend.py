@@ -64,9 +64,14 @@ def _head_handles(count: int) -> list[Line2D | Patch]:
     shown = np.linspace(0, count - 1, count if count <= len(PALETTE) else 4).round().astype(int)
     return [
         Line2D([], [], ls="", marker=head_marker(head, count), mfc=colors[head], mec="black",
-               mew=0.7, ms=8, label=f"head {head}")
+               mew=0.7, ms=8, label=head_name(head, count))
         for head in shown
     ]  # fmt: skip
+
+
+def head_name(head: int, count: int) -> str:
+    """What one of ``count`` heads is called: the first one, of index 0, is 1."""
+    return f"head {head + 1} of {count}"
 
 
 def attention_caption(looks: Sequence[Look], subtitle: str) -> str:

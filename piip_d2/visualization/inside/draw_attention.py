@@ -16,6 +16,7 @@ from piip_d2.visualization.inside.attention_legend import (
     QUERY_COLOR,
     attention_caption,
     attention_legends,
+    head_name,
 )
 from piip_d2.visualization.inside.record import Record
 from piip_d2.visualization.inside.structure import branch_labels
@@ -117,7 +118,7 @@ def draw_heads(record: Record, look: Look, subtitle: str = "") -> Figure:
             axes.remove()
             continue
         heat = _draw_look(axes, record, look, extent, [head])
-        title = f"head {head} of {count}"
+        title = head_name(head, count)
         if heat is not None:
             _add_scale(body, axes, heat, "weight")
         else:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from piip_d2.modeling.backbone import ConvNeXtBranch, PIIPNetwork, ViTBranch, build_network
+from piip_d2.modeling.backbone.patch_embed import PatchEmbed
 
 IMG_SIZES = (128, 96, 64, 32)
 DIMS = (16, 32, 32, 64)
@@ -156,6 +157,38 @@ def test_too_small_images() -> None:
         ValueError, match=r"are too small: the branch at 32 pixels sees them at 10 x 42"
     ):
         network(torch.randn(1, 3, 32, 128))
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "message"),
+    [
+        (torch.zeros(3, 64, 64), ValueError, r"\(B, 3, h, w\), got \(3, 64, 64\); images\[None\]"),
+        (torch.zeros(64, 64), ValueError, r"\(B, 3, h, w\), got \(64, 64\); stack images"),
+        (torch.zeros(1, 1, 64, 64), ValueError, r"got \(1, 1, 64, 64\); images\.expand\(-1, 3, -1"),
+        (torch.zeros(1, 64, 64, 3), ValueError, r"got \(1, 64, 64, 3\); images\.permute\(0, 3, 1"),
+        (
+            torch.zeros(1, 3, 64, 64).byte(),
+            TypeError,
+            r"floating point.* got torch\.uint8; .*float",
+        ),
+    ],
+)
+def test_what_are_no_images(images: torch.Tensor, error: type[Exception], message: str) -> None:
+    network = make_network(2)
+    for run in (network, network.forward_intermediates):
+        with pytest.raises(error, match=message):
+            run(images)
+
+
+def test_branches_may_take_other_channels() -> None:
+    network = make_network(2)
+    with torch.no_grad():
+        for branch in network.branches:
+            branch.in_chans = 1
+            branch.patch_embed = PatchEmbed(branch.channels_after(0), in_chans=1)
+    assert network(torch.zeros(1, 1, 64, 64))
+    with pytest.raises(ValueError, match=r"\(B, 1, h, w\), got \(1, 3, 64, 64\)"):
+        network(torch.zeros(1, 3, 64, 64))
 
 
 def test_too_small_images_for_the_last_stage() -> None:

@@ -28,7 +28,7 @@ from piip_d2.visualization.inside import (
     view_branches,
 )
 from piip_d2.visualization.inside.theme import branch_color, to_picture
-from piip_d2.visualization.point_labels import shared_area
+from piip_d2.visualization.point_labels import covered_area
 from tests.visualization.inside.small_networks import NETWORKS, network, vit
 
 IMAGES = torch.randn(1, 3, 96, 128, generator=torch.Generator().manual_seed(0))
@@ -91,7 +91,7 @@ def test_samples_are_drawn_where_they_are() -> None:
         left, right = sorted(axes.get_xlim())
         assert left <= expected[:, 0].min() and expected[:, 0].max() <= right
         weights = ", ".join(f"{weight:.2f}" for weight in sorted(look.weights[head])[::-1])
-        assert weights in axes.get_title()
+        assert axes.get_title() == f"head {head + 1} of 4, weights\n{weights}"
 
 
 def test_features_have_labels() -> None:
@@ -129,7 +129,7 @@ def test_heads_and_weights_have_legends_of_their_own() -> None:
         legend.get_title().get_text(): [text.get_text() for text in legend.get_texts()]
         for legend in legends
     }
-    assert found["Head: colour and shape"] == [f"head {head}" for head in range(4)]
+    assert found["Head: colour and shape"] == [f"head {head} of 4" for head in (1, 2, 3, 4)]
     assert found["Weight in its head: area"] == ["0.1", "0.25", "0.5", "1"]
     assert {"the cell that looks", "padding"} <= set(found["Also drawn"])
     figure.canvas.draw()
@@ -137,7 +137,9 @@ def test_heads_and_weights_have_legends_of_their_own() -> None:
     width, _ = figure.canvas.get_width_height()
     for number, box in enumerate(boxes):
         assert box.x0 >= 0 and box.x1 <= width
-        assert all(shared_area(box, other) == 0 for other in boxes[number + 1 :])
+        assert all(
+            covered_area(box.extents, other.extents[None]) == 0 for other in boxes[number + 1 :]
+        )
 
 
 def test_branches_are_described() -> None:
