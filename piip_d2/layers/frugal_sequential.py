@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
+from piip_d2.layers.module_hooks import has_hooks
 from piip_d2.ops import saves_memory
 from piip_d2.ops.autocast import autocast_state, restored_autocast
 
@@ -24,22 +25,41 @@ class FrugalSequential(nn.Sequential):
 
     What norms and activations give is computed again there, both for themselves and for the layer
     behind them: of a convolution, a norm and an activation only the convolution's result is kept.
+    Layers with hooks are called once, as always, and nothing is done where a checkpoint around all
+    of it, or other hooks for saved tensors, decide what is kept.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Passes the layers one after the other."""
-        if not saves_memory(x):
+        if not saves_memory(x) or _are_tensors_cared_for():
             return super().forward(x)
         cheap: list[nn.Module] = []
         for layer in self:
-            if type(layer) in _CHEAP:
+            if _is_cheap(layer, is_first=not cheap):
                 cheap.append(layer)
             elif cheap:
                 x = _behind(cheap, layer, x)
                 cheap = []
             else:
                 x = layer(x)
-        return _checkpointed(cheap, x) if cheap else x
+        return _checkpointed(nn.Sequential(*cheap), x) if cheap else x
+
+
+class _Kept(NamedTuple):
+    """A tensor that is kept, and how often it had been changed in place until then."""
+
+    tensor: Tensor
+    version: int
+
+    def checked(self) -> Tensor:
+        # Hooks for saved tensors switch PyTorch's own check off.
+        if self.tensor._version != self.version:
+            raise RuntimeError(
+                f"a tensor of shape {tuple(self.tensor.shape)} that is needed for the backward "
+                "pass has been modified by an inplace operation: change weights and inputs behind "
+                "the backward pass, or copies of them"
+            )
+        return self.tensor
 
 
 class _View(NamedTuple):
@@ -50,23 +70,51 @@ class _View(NamedTuple):
     offset: int
 
 
+def _is_cheap(layer: nn.Module, *, is_first: bool) -> bool:
+    # In place, the first one would change what is kept.
+    changes_input = is_first and isinstance(layer, nn.ReLU) and layer.inplace
+    return type(layer) in _CHEAP and not changes_input and not has_hooks(layer)
+
+
+def _are_tensors_cared_for() -> bool:
+    return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+
+
 def _behind(cheap: Sequence[nn.Module], layer: nn.Module, x: Tensor) -> Tensor:
     """Calls a layer behind cheap ones whose result it does not keep."""
-    source, state = x.detach(), autocast_state(x.device)
+    source, state = _Kept(x.detach(), x._version), autocast_state(x.device)
+    layers = nn.Sequential(*cheap)
+    # Autocast would cast a copy for the convolution, which that would keep. (On CPUs, doubling
+    # chooses its way by the type.)
+    if state["enabled"] and (type(layer) is nn.Conv2d or _is_convolution_on_gpu(layer, x)):
+        layers.append(_Cast(state["dtype"]))
 
     def compute() -> Tensor:
         with torch.no_grad(), restored_autocast(state):
-            return nn.Sequential(*cheap)(source)
+            result: Tensor = layers(source.checked())
+            return result
 
-    prepared = _checkpointed(cheap, x)
+    prepared = _checkpointed(layers, x)
     with _not_kept(prepared, compute):
         return layer(prepared)
 
 
-def _checkpointed(cheap: Sequence[nn.Module], x: Tensor) -> Tensor:
-    result: Tensor = checkpoint(
-        nn.Sequential(*cheap), x, use_reentrant=False, preserve_rng_state=False
-    )
+class _Cast(nn.Module):
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Casts what autocast would."""
+        return x if x.dtype == torch.float64 else x.to(self.dtype)
+
+
+def _is_convolution_on_gpu(layer: nn.Module, x: Tensor) -> bool:
+    return x.device.type != "cpu" and isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
+
+
+def _checkpointed(layers: nn.Module, x: Tensor) -> Tensor:
+    result: Tensor = checkpoint(layers, x, use_reentrant=False, preserve_rng_state=False)
     return result
 
 
@@ -80,13 +128,14 @@ def _not_kept(tensor: Tensor, compute: Callable[[], Tensor]) -> Iterator[None]:
     """
     storage = tensor.untyped_storage()._cdata
 
-    def pack(saved: Tensor) -> Tensor | _View:
+    def pack(saved: Tensor) -> _Kept | _View:
         if saved.untyped_storage()._cdata != storage:
-            return saved
+            # The tensor itself would refer to the graph that refers to it.
+            return _Kept(saved.detach(), saved._version)
         return _View(saved.size(), saved.stride(), int(saved.storage_offset()))
 
-    def unpack(kept: Tensor | _View) -> Tensor:
-        return compute().as_strided(*kept) if isinstance(kept, _View) else kept
+    def unpack(kept: _Kept | _View) -> Tensor:
+        return kept.checked() if isinstance(kept, _Kept) else compute().as_strided(*kept)
 
     with saved_tensors_hooks(pack, unpack):
         yield

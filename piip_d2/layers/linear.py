@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from piip_d2.layers.module_hooks import has_hooks
 from piip_d2.ops import norm_linear, scaled_linear
 
 
@@ -51,8 +52,8 @@ def call_linear(
         layer: From (..., in_features) to (..., out_features); only :class:`Linear` itself is asked
             to take in what is around it.
         x: The input.
-        projection: What it passes first, only taken in if it is :class:`Linear` itself and there
-            is a norm; None for nothing.
+        projection: What it passes first, only taken in if it is :class:`Linear` itself without
+            hooks and there is a norm; None for nothing.
         norm: What it passes then; None for nothing.
         scale: (out_features,), factors of the result; None for none. Not together with ``norm``.
 
@@ -60,11 +61,22 @@ def call_linear(
         The output.
     """
     takes_in = type(layer) is Linear
-    if projection is not None and not (
-        takes_in and norm is not None and type(projection) is Linear
-    ):
+    takes_projection = takes_in and norm is not None and is_plain_linear(projection)
+    if projection is not None and not takes_projection:
         x, projection = projection(x), None
     if takes_in:
         return layer(x, projection=projection, norm=norm, scale=scale)
     x = layer(x if norm is None else norm(x))
     return x if scale is None else x * scale
+
+
+def is_plain_linear(layer: nn.Module | None) -> bool:
+    """Whether to use a layer's weights is the same as to call it.
+
+    Args:
+        layer: Any module, or None.
+
+    Returns:
+        Whether it is :class:`Linear` itself, without hooks.
+    """
+    return type(layer) is Linear and not has_hooks(layer)

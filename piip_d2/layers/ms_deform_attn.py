@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from piip_d2.layers.linear import Linear, call_linear
+from piip_d2.layers.linear import Linear, call_linear, is_plain_linear
 from piip_d2.ops import ms_deform_attn_fused, norm_linears
 
 
@@ -132,7 +132,7 @@ class MSDeformAttn(nn.Module):
 
     def _project_query(self, query: Tensor, norm: nn.Module | None) -> Sequence[Tensor]:
         layers = (self.sampling_offsets, self.attention_weights)
-        if norm is None or any(type(layer) is not Linear for layer in layers):
+        if norm is None or not all(map(is_plain_linear, layers)):
             query = query if norm is None else norm(query)
             return [layer(query) for layer in layers]
         return norm_linears(

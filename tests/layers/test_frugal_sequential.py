@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
-import functools
+import gc
+import sys
+import weakref
 from collections.abc import Callable
 
 import pytest
 import torch
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.checkpoint import checkpoint
 
 from piip_d2.layers.frugal_sequential import FrugalSequential
 from piip_d2.modeling.backbone.feature_maps import FeatureMaps
@@ -93,7 +95,7 @@ def test_only_what_is_dear_is_kept(name: str, kept: float) -> None:
     assert _memory_left(plain, x) > kept + 0.2
 
 
-def _memory_left(layers: nn.Module, x: Tensor) -> float:
+def _memory_left(layers: Callable[[Tensor], Tensor], x: Tensor) -> float:
     """What a call leaves in memory, as a multiple of its result's size."""
     with torch.profiler.profile(profile_memory=True) as profile:
         output = layers(x.requires_grad_())
@@ -101,21 +103,83 @@ def _memory_left(layers: nn.Module, x: Tensor) -> float:
     return sum(event.self_cpu_memory_usage for event in profile.events()) / output.nbytes
 
 
-def test_small_maps_and_frozen_inputs_take_plain_layers() -> None:
-    frugal, plain, x = _pair("two convolutions", torch.float32)
-    for inputs in (x[:, :, :4, :4].clone().requires_grad_(), x):
-        counts = []
-        for layers in (frugal, plain):
-            saved: list[Tensor] = []
-            with saved_tensors_hooks(functools.partial(_note, saved), lambda tensor: tensor):
-                layers(inputs)
-            counts.append(len(saved))
-        assert counts[0] == counts[1] > 0
+def test_half_of_the_memory_is_left_under_autocast() -> None:
+    layers = [nn.GroupNorm(4, 8), nn.GELU(), nn.Conv2d(8, 8, 3, padding=1)]
+    with torch.autocast("cpu", torch.bfloat16):
+        # The result alone.
+        assert _memory_left(FrugalSequential(*layers), _image()) == pytest.approx(1.0, abs=0.05)
+        assert _memory_left(nn.Sequential(*layers), _image()) > 3.0
 
 
-def _note(saved: list[Tensor], tensor: Tensor) -> Tensor:
-    saved.append(tensor)
-    return tensor
+def test_checkpoint_around_it_is_left_alone() -> None:
+    layers = FrugalSequential(*_two_convolutions())
+
+    def call(x: Tensor) -> Tensor:
+        result: Tensor = checkpoint(layers, x, use_reentrant=False)
+        return result
+
+    assert _memory_left(call, _image()) == pytest.approx(1.0, abs=0.05)
+
+
+def test_small_maps_and_frozen_inputs_take_plain_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    module = sys.modules["piip_d2.layers.frugal_sequential"]
+    monkeypatch.setattr(
+        module, "checkpoint", lambda function, x, **_: (calls.append(x), function(x))[1]
+    )
+    layers = FrugalSequential(*_two_convolutions())
+    layers(_image())
+    layers(_image()[:, :, :4, :4].requires_grad_())
+    assert not calls
+    layers(_image().requires_grad_())
+    assert len(calls) == 2
+
+
+def test_graph_is_freed() -> None:
+    layers = FrugalSequential(nn.Conv2d(8, 8, 1), nn.GroupNorm(4, 8), nn.Sigmoid())
+    output = layers(_image().requires_grad_())
+    # What a node of the graph notes lives as long as the node.
+    note = torch.zeros(1)
+    output.grad_fn.metadata["note"] = note
+    is_alive = weakref.ref(note)
+    del output, note
+    gc.collect()
+    assert is_alive() is None
+
+
+@pytest.mark.parametrize("changed", ["weight", "input"])
+def test_changes_in_place_are_noticed(changed: str) -> None:
+    layers = FrugalSequential(nn.GELU(), nn.Conv2d(8, 8, 3))
+    x = _image().requires_grad_() * 1.0
+    output = layers(x)
+    with torch.no_grad():
+        (layers[1].weight if changed == "weight" else x).mul_(3.0)  # type: ignore[union-attr]
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        output.sum().backward()
+
+
+def test_activation_in_place_behind_a_convolution() -> None:
+    layers = [nn.Conv2d(8, 8, 1), nn.ReLU(inplace=True), nn.Conv2d(8, 8, 1)]
+    results = []
+    for kind in (FrugalSequential, nn.Sequential):
+        x = _image().requires_grad_()
+        output = kind(*layers)(x)
+        results.append([output, *torch.autograd.grad(output.sum(), x)])
+    torch.testing.assert_close(*results, rtol=0.0, atol=0.0)
+
+
+def test_layers_with_hooks_are_called_once() -> None:
+    layers = FrugalSequential(*_two_convolutions())
+    calls: list[nn.Module] = []
+    layers[1].register_forward_hook(lambda module, *_: calls.append(module))
+    layers(_image().requires_grad_()).sum().backward()
+    assert calls == [layers[1]]
+
+
+def _image() -> Tensor:
+    torch.manual_seed(0)
+    image = torch.randn(2, 8, _SIDE, _SIDE)
+    return image.to(memory_format=torch.channels_last)
 
 
 def test_compiled_and_without_gradients(device: torch.device) -> None:

@@ -15,6 +15,7 @@ from timm.layers import DropPath, trunc_normal_
 from torch import Tensor, nn
 
 from piip_d2.layers import ConvFFN, CrossAttention, DeformableCrossAttention, Linear, MSDeformAttn
+from piip_d2.layers.linear import is_plain_linear
 from piip_d2.modeling.backbone.directions import Exchange, exchanges
 from piip_d2.ops import saves_memory
 
@@ -145,7 +146,7 @@ class CrossBranchAttention(nn.Module):
     def _attend(self, query: Tensor, feature: Tensor) -> Tensor:
         # A subclass may have a way of its own, without norms and factors.
         if type(self.attn) is DeformableCrossAttention and saves_memory(query):
-            takes_in = type(self.feat_proj) is Linear
+            takes_in = is_plain_linear(self.feat_proj)
             return self.attn(
                 query,
                 feature if takes_in else self.feat_proj(feature),
