@@ -11,8 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import setuptools
 from setuptools import find_namespace_packages, setup
-from setuptools.command.editable_wheel import editable_wheel
+
+# As in pyproject.toml, which counts for nothing where pip does not isolate the build.
+if int(setuptools.__version__.split(".")[0]) < 77:
+    raise SystemExit(
+        f"piip_d2 is built by setuptools>=77, got {setuptools.__version__}; "
+        'pip install "setuptools>=77,<82" brings it'
+    )
+
+from setuptools.command.editable_wheel import editable_wheel  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent
 

@@ -76,7 +76,9 @@ def check_archive(path: str) -> None:
         return
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
+            # torch.serialization.set_crc32_options(False) leaves all sums out, as 0.
+            has_sums = any(record.CRC for record in archive.infolist())
+            damaged = archive.testzip() if has_sums else None
     except (OSError, EOFError, zipfile.BadZipFile) as error:
         raise unreadable(path, error) from error
     if damaged:

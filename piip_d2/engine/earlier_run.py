@@ -7,8 +7,6 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from piip_d2._atomic_file import write_atomically
-
 logger = logging.getLogger(__name__)
 
 _CHECKPOINTS = (
@@ -44,26 +42,33 @@ def put_earlier_run_aside(
         The sub-folder, or None where there was nothing to move.
 
     Raises:
-        ValueError: If something cannot be moved; all is in its old place then.
+        ValueError: If something cannot be moved, all is in its old place then; or if another start
+            is moving it.
     """
     folder = Path(folder)
-    if not _find(folder, (*_CHECKPOINTS, *_RECORDS)):
-        return None
     unfinished = folder / _UNFINISHED
     try:
-        unfinished.mkdir(exist_ok=True)
+        # What a killed process had moved would be replaced by files of the same names.
+        undo_interrupted_move(folder)
+        if not _find(folder, (*_CHECKPOINTS, *_RECORDS)):
+            return None
+        unfinished.mkdir()
+    except FileExistsError as error:
+        raise ValueError(
+            f"the earlier run in {folder} is just being moved aside by another training; choose "
+            "another train.output_dir"
+        ) from error
+    except OSError as error:
+        raise _cannot_move(folder, error) from error
+    try:
         for file in _find(folder, (*_CHECKPOINTS, *_RECORDS, *_COMPANIONS)):
             file.rename(unfinished / file.name)
         aside = _free_name(folder)
         unfinished.rename(aside)
     except OSError as error:
         undo_interrupted_move(folder)
-        raise ValueError(
-            f"the earlier run in {folder} cannot be moved aside ({error.strerror}: "
-            f"{error.filename}); choose another train.output_dir, or add --resume to go on with it"
-        ) from error
-    for log in _find(folder, _LOGS):
-        _move_log(log, aside, (log_starts or {}).get(log.name))
+        raise _cannot_move(folder, error) from error
+    _move_logs(folder, aside, log_starts or {})
     logger.warning(
         "%s held an earlier run, which is now in %s: this one starts anew.%s",
         folder,
@@ -106,6 +111,28 @@ def _free_name(folder: Path) -> Path:
     return aside
 
 
+def _cannot_move(folder: Path, error: OSError) -> ValueError:
+    return ValueError(
+        f"the earlier run in {folder} cannot be moved aside ({error.strerror}: {error.filename}); "
+        "choose another train.output_dir, or add --resume to go on with it"
+    )
+
+
+def _move_logs(folder: Path, aside: Path, starts: Mapping[str, int]) -> None:
+    for log in _find(folder, _LOGS):
+        try:
+            _move_log(log, aside, starts.get(log.name))
+        except OSError as error:
+            # A log is no reason not to train.
+            logger.warning(
+                "%s could not be parted between the earlier run and this one (%s); nothing of it "
+                "is lost, but lines of the other run may stand in it or in %s.",
+                log,
+                error.strerror,
+                aside / log.name,
+            )
+
+
 def _move_log(log: Path, aside: Path, start: int | None) -> None:
     """Moves a log up to a place in it, or all of it; what is behind that stays."""
     if start == 0:
@@ -114,7 +141,9 @@ def _move_log(log: Path, aside: Path, start: int | None) -> None:
     if start is None:
         return
     rest = moved.read_bytes()[start:]
-    write_atomically(log, lambda file: file.write(rest))
+    # Its process may have begun a new one already.
+    with open(log, "ab") as file:
+        file.write(rest)
     os.truncate(moved, start)
 
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import platform
-import tempfile
 from pathlib import Path
 
 import torch
-from detectron2.config import LazyConfig
 from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
 from omegaconf import DictConfig
 
 import piip_d2
 from piip_d2._atomic_file import write_text_atomically
+from piip_d2.engine.config_text import config_as_yaml
 from piip_d2.engine.host_memory import keep_freed_memory
 from piip_d2.engine.output_paths import check_output_folder
 from piip_d2.engine.run_log import FILE_LOGGER, open_run_log
@@ -145,10 +144,12 @@ def save_config(folder: str | Path, config_text: str) -> None:
     """Writes ``config.yaml``, in the main process.
 
     Args:
-        folder: Folder of the run.
+        folder: Folder of the run; made anew if it is gone.
         config_text: What :func:`set_up_run` returned; of "" no file is made.
     """
     if config_text and comm.is_main_process():
+        # A training may have moved the folder of an evaluation aside.
+        Path(folder).mkdir(parents=True, exist_ok=True)
         write_text_atomically(Path(folder) / "config.yaml", config_text)
 
 
@@ -159,12 +160,10 @@ def _as_yaml(cfg: DictConfig, asked_device: str) -> str:
         # "auto" stays "auto": the file may be used on another machine.
         device = cfg.train.device
         cfg.train.device = asked_device
-        with tempfile.TemporaryDirectory() as folder:
-            # Detectron2 writes to files only.
-            path = Path(folder) / "config.yaml"
-            LazyConfig.save(cfg, str(path))
-            text = path.read_text(encoding="utf-8")
-        cfg.train.device = device
+        try:
+            text = config_as_yaml(cfg)
+        finally:
+            cfg.train.device = device
     # The other machines may not see this file.
     return str(comm.all_gather(text)[0])
 

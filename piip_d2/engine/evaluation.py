@@ -94,6 +94,8 @@ class Evaluation:
             # A name is no metric, for which tables and curves have a place.
             written.get("inference", {})["device_name"] = self._costs.device_name
             text = json.dumps(written, indent=2)
+            # A training that began meanwhile may have moved it aside.
+            self._folder.mkdir(parents=True, exist_ok=True)
             write_text_atomically(self._folder / "results.json", text + "\n")
         # What is returned gets a line of metrics.json and a curve in TensorBoard for each number.
         return without_many_classes(results)

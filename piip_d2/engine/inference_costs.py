@@ -15,9 +15,10 @@ from detectron2.utils import comm
 from piip_d2.engine.environment import device_name
 from piip_d2.engine.host_memory import reset_resident_peak, resident_bytes
 
+# A tenth of fewer measurements is none; all images of a batch are one.
+FEWEST_FOR_TENTHS = 10
+
 _WARM_UP = 5
-# A tenth of fewer measurements is none.
-_FEWEST_FOR_TENTHS = 10
 _MIB = 2**20
 
 
@@ -80,7 +81,7 @@ class InferenceCosts(DatasetEvaluator):
         if not times:
             return {}
         costs = {"images": float(len(times)), "latency_median_ms": float(np.median(times))}
-        if len(batches) >= _FEWEST_FOR_TENTHS:
+        if len(batches) >= FEWEST_FOR_TENTHS:
             low, high = np.percentile(times, [10, 90])
             costs |= {"latency_p10_ms": float(low), "latency_p90_ms": float(high)}
         for _, peaks in gathered:

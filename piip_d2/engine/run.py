@@ -28,6 +28,7 @@ from piip_d2.engine.earlier_run import put_earlier_run_aside, undo_interrupted_m
 from piip_d2.engine.ema import EMAHook, ExponentialMovingAverage
 from piip_d2.engine.environment import save_config
 from piip_d2.engine.evaluation import Evaluation
+from piip_d2.engine.first_process import in_first_process
 from piip_d2.engine.fully_sharded import check_fsdp, shards_model
 from piip_d2.engine.hooks import (
     BestWeightsHook,
@@ -150,15 +151,13 @@ def evaluate_checkpoint(cfg: DictConfig, config_text: str = "") -> dict[str, Any
     else:
         logger.warning("train.init_checkpoint is empty: random weights are evaluated.")
     _compare(saved, describe_run(cfg, model, config_text), model)
-    save_config(cfg.train.output_dir, config_text)
+    in_first_process(lambda: save_config(cfg.train.output_dir, config_text))
     return evaluation(model, ema)
 
 
 def _check_start(cfg: DictConfig, *, resume: bool) -> None:
     """Checks what can be known before there is a model, with the folder as a run left it."""
-    if comm.is_main_process():
-        undo_interrupted_move(cfg.train.output_dir)
-    comm.synchronize()
+    in_first_process(lambda: undo_interrupted_move(cfg.train.output_dir))
     for name, least in (("max_iter", 1), ("accumulate", 1), ("log_period", 1), ("eval_period", 0)):
         number = cfg.train[name]
         if not isinstance(number, int) or number < least:
@@ -246,12 +245,15 @@ def _take_folder(folder: str, start: int, config_text: str) -> None:
     # All processes have passed here, so have loaded what they start from, even if it moves now.
     log = find_run_log()
     logs = comm.all_gather((log.path.name, log.start) if log else None)
-    if start == 0 and comm.is_main_process():
-        put_earlier_run_aside(folder, dict(filter(None, logs)))
-    comm.synchronize()
+
+    def take() -> None:
+        if start == 0:
+            put_earlier_run_aside(folder, dict(filter(None, logs)))
+        save_config(folder, config_text)
+
+    in_first_process(take)
     if log:
         log.start = 0
-    save_config(folder, config_text)
 
 
 def _train(trainer: Trainer, start: int, max_iter: int, checkpointer: AtomicCheckpointer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from io import TextIOWrapper
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 
@@ -15,10 +16,10 @@ _LOGGERS = ("fvcore", "detectron2", "piip_d2")
 
 
 class RunLog(WatchedFileHandler):
-    """Appends messages to a file, and to a new one once that has been moved.
+    """Appends messages to a file, and to a new one once that or its folder has been moved.
 
     Args:
-        path: The file; its folder must be there.
+        path: The file.
 
     Attributes:
         path: The file.
@@ -35,6 +36,11 @@ class RunLog(WatchedFileHandler):
                 "[%(asctime)s] %(name)s %(levelname)s: %(message)s", datefmt="%m/%d %H:%M:%S"
             )
         )
+
+    def _open(self) -> TextIOWrapper:
+        # A training moves the folder of an evaluation, which shall not die of it.
+        Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
+        return super()._open()
 
 
 def open_run_log(folder: Path, rank: int = 0) -> None:

@@ -31,8 +31,9 @@ from piip_d2.engine.checkpointer import (
     CheckpointSaveError,
 )
 from piip_d2.engine.ema import ExponentialMovingAverage
+from piip_d2.engine.first_process import in_first_process
 from piip_d2.engine.fully_sharded import gather_weights
-from piip_d2.engine.shard_files import INDEX, check_shares, index_sum, read_index
+from piip_d2.engine.shard_files import INDEX, check_shares, index_sum, read_in_all, read_index
 from piip_d2.engine.trainer import Trainer
 from piip_d2.engine.weight_matching import check_weights
 
@@ -86,7 +87,7 @@ class ShardedCheckpointer(AtomicCheckpointer):
         logger.info("Saving sharded checkpoint to %s", path)
         rest = self._rest() | kwargs
         try:
-            _in_first_process(lambda: _clear(part))
+            in_first_process(lambda: _clear(part))
             # All processes of a failed save raise the same error.
             dcp.save(
                 self._tensors(),
@@ -95,7 +96,7 @@ class ShardedCheckpointer(AtomicCheckpointer):
                 planner=dcp.DefaultSavePlanner(dedup_save_to_lowest_rank=True),
                 no_dist=not dist.is_initialized(),
             )
-            _in_first_process(lambda: _complete(part, path, rest))
+            in_first_process(lambda: _complete(part, path, rest))
         except (OSError, RuntimeError, dcp.CheckpointException) as error:
             raise CheckpointSaveError(self._describe_failure(path, error)) from error
         if name.endswith("_final"):
@@ -118,9 +119,9 @@ class ShardedCheckpointer(AtomicCheckpointer):
         """Loads a checkpoint: a folder to resume from it, a file for any other purpose."""
         if purpose != "resume":
             return super().load_for(purpose, path, prefer_average=prefer_average)
-        rest = self._read_rest(Path(path))
+        rest = read_in_all(lambda: self._read_rest(Path(path)))
         # Checkpoints of earlier versions have no sum.
-        index = read_index(Path(path), rest.pop(_INDEX_SUM, None))
+        index = read_in_all(lambda: read_index(Path(path), rest.pop(_INDEX_SUM, None)))
         stored = index.state_dict_metadata
         self._check(stored)
         check_shares(Path(path), index)
@@ -213,7 +214,7 @@ class ShardedCheckpointer(AtomicCheckpointer):
             average = gather_weights(self._ema.weights)
             contents["ema"] = {"weights": average, "num_updates": self._ema.num_updates}
         contents |= {"metadata": self.metadata, "iteration": rest.get("iteration")}
-        _in_first_process(lambda: _write(Path(self.save_dir) / f"{name}.pth", contents))
+        in_first_process(lambda: _write(Path(self.save_dir) / f"{name}.pth", contents))
 
 
 class ShardedBestWeightsCheckpointer(BestWeightsCheckpointer):
@@ -241,7 +242,7 @@ class ShardedBestWeightsCheckpointer(BestWeightsCheckpointer):
         contents = {"model": gather_weights(weights), "metadata": self.metadata, **kwargs}
         path = Path(self.save_dir) / f"{name}.pth"
         try:
-            _in_first_process(lambda: _write(path, contents))
+            in_first_process(lambda: _write(path, contents))
         except (OSError, RuntimeError) as error:
             raise CheckpointSaveError(self._describe_failure(path, error)) from error
 
@@ -255,19 +256,6 @@ def remove_unfinished_folders(folder: str | Path) -> None:
     """Removes what killed processes left unfinished in a folder of sharded checkpoints."""
     for leftover in Path(folder).glob(f".*{_UNFINISHED}"):
         shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _in_first_process(act: Any) -> None:
-    """Lets the first process act; all wait for it, and raise ``OSError`` where it fails."""
-    failure = None
-    if comm.is_main_process():
-        try:
-            act()
-        except (OSError, RuntimeError) as error:
-            failure = str(error)
-    failure = comm.all_gather(failure)[0]
-    if failure is not None:
-        raise OSError(failure)
 
 
 def _clear(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -194,13 +195,14 @@ def _look_at(
 def _test_data(predictor: Predictor) -> tuple[str, str]:
     """The name under which test data are registered, and what people call them."""
     # A predictor reads no data, also if its config names some by their files.
-    apply_data_section(predictor.cfg)
-    names = OmegaConf.select(predictor.cfg, "dataloader.test.dataset.names")
+    cfg = copy.deepcopy(predictor.cfg)
+    apply_data_section(cfg)
+    names = OmegaConf.select(cfg, "dataloader.test.dataset.names")
     if names:
         name = names if isinstance(names, str) else str(names[0])
         # Own data are registered under a name that nobody gave them.
-        is_own = bool(OmegaConf.select(predictor.cfg, "data.val"))
-        return name, name_test_data(predictor.cfg) if is_own else name
+        is_own = bool(OmegaConf.select(cfg, "data.val"))
+        return name, name_test_data(cfg) if is_own else name
     raise ValueError(
         "images are sorted by their loss on a data set, but the config names none under "
         "dataloader.test.dataset.names; give one, such as data.val=my/val.json"

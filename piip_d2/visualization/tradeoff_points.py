@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from piip_d2.engine.inference_costs import FEWEST_FOR_TENTHS
+
 __all__ = [
     "COCO",
     "FEWEST_IMAGES",
@@ -22,8 +24,9 @@ MEASURED = "measured here"
 
 COCO = "COCO val2017"
 
-# A latency of fewer images is rough: their percentiles say nothing.
-FEWEST_IMAGES = 10
+# A latency of fewer images is rough. An evaluation, which may time several in a batch, gives no
+# spread of fewer batches; of those by earlier versions the images alone are known.
+FEWEST_IMAGES = FEWEST_FOR_TENTHS
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from piip_d2.checkpoint.reading import read_checkpoint
 from piip_d2.engine.checkpointer import AtomicCheckpointer, CheckpointReadError
 
 
@@ -77,3 +78,14 @@ def test_address_that_cannot_be_reached() -> None:
     message = f"the checkpoint {address} cannot be fetched: .*refused"
     with pytest.raises(CheckpointReadError, match=message):
         AtomicCheckpointer(_model()).load_for("initialize", address)
+
+
+def test_file_without_check_sums_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "file.pth"
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"model": _weights()}, path)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    read = read_checkpoint(str(path))["model"]
+    torch.testing.assert_close(read, _weights())

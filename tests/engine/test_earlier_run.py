@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from piip_d2.engine import earlier_run
 from piip_d2.engine.earlier_run import put_earlier_run_aside, undo_interrupted_move
 
 _OF_A_RUN = (
@@ -152,3 +153,81 @@ def test_undoing_overwrites_nothing(tmp_path: Path) -> None:
         "results.json": "results.json",
         "earlier_run/config.yaml": "config.yaml",
     }
+
+
+def test_leftovers_of_a_killed_process_are_kept(tmp_path: Path) -> None:
+    unfinished = tmp_path / "earlier_run.unfinished"
+    unfinished.mkdir()
+    (unfinished / "model_best.pth").write_text("older")
+    (tmp_path / "model_best.pth").write_text("newer")
+    put_earlier_run_aside(tmp_path)
+    assert _contents(tmp_path) == {
+        "earlier_run/model_best.pth": "older",
+        "earlier_run_2/model_best.pth": "newer",
+    }
+
+
+def test_second_start_at_once_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _fill(tmp_path, *_OF_A_RUN)
+    begun = []
+
+    def begin_elsewhere(folder: Path) -> None:
+        (folder / "earlier_run.unfinished").mkdir()
+        (folder / "results.json").rename(folder / "earlier_run.unfinished" / "results.json")
+        begun.append(_contents(folder))
+
+    monkeypatch.setattr(earlier_run, "undo_interrupted_move", begin_elsewhere)
+    with pytest.raises(ValueError, match="just being moved aside by another training; choose an"):
+        put_earlier_run_aside(tmp_path)
+    assert begun == [_contents(tmp_path)]
+
+
+def test_folder_that_allows_no_new_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _fill(tmp_path, *_OF_A_RUN)
+
+    def refuse(self: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(
+        ValueError, match=r"moved aside \(Permission denied: .*unfinished\); choose"
+    ):
+        put_earlier_run_aside(tmp_path)
+
+
+def _fill_with_log(folder: Path) -> None:
+    _fill(folder, "config.yaml")
+    (folder / "log.txt").write_text("old\nnew\n")
+
+
+def test_log_that_cannot_be_moved_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warnings: pytest.LogCaptureFixture
+) -> None:
+    _fill_with_log(tmp_path)
+    rename = Path.rename
+
+    def rename_no_log(self: Path, target: Path) -> Path:
+        if self.name == "log.txt":
+            raise OSError(errno.EBUSY, "Device or resource busy", str(self))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename_no_log)
+    assert put_earlier_run_aside(tmp_path, {"log.txt": 4}) == tmp_path / "earlier_run"
+    assert (tmp_path / "log.txt").read_text() == "old\nnew\n"
+    assert "could not be parted" in warnings.text and "resource busy" in warnings.text
+
+
+def test_log_that_was_begun_anew_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _fill_with_log(tmp_path)
+    rename = Path.rename
+
+    def rename_and_write(self: Path, target: Path) -> Path:
+        moved = rename(self, target)
+        if self.name == "log.txt":
+            self.write_text("newest\n")
+        return moved
+
+    monkeypatch.setattr(Path, "rename", rename_and_write)
+    put_earlier_run_aside(tmp_path, {"log.txt": 4})
+    assert sorted((tmp_path / "log.txt").read_text().split()) == ["new", "newest"]
+    assert (tmp_path / "earlier_run" / "log.txt").read_text() == "old\n"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.utils import comm
+from omegaconf import DictConfig
 
 import piip_d2
 from piip_d2.engine import load_config
@@ -136,3 +137,16 @@ def test_folder_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     # As below /proc, where even root makes no folders.
     with pytest.raises(ValueError, match="can be made, got .*/new: No such file or directory$"):
         set_up_run(toy_config(tmp_path / "new"))
+
+
+def test_device_is_put_back_whatever_happens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(cfg: DictConfig) -> str:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("piip_d2.engine.environment.config_as_yaml", fail)
+    cfg = toy_config(tmp_path, "train.device=auto")
+    with pytest.raises(OSError, match="disk full"):
+        set_up_run(cfg)
+    assert cfg.train.device in ("cpu", "cuda")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -62,3 +63,36 @@ def test_what_is_protected(monkeypatch: pytest.MonkeyPatch) -> None:
     for path in ("folder", "folder/new"):
         with pytest.raises(ValueError, match=f"--into must be a folder that can be .* got {path}"):
             check_output_folder(Path(path), "--into")
+
+
+def test_folder_that_may_not_be_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Root, as whom tests may run, may search all.
+    find, allows = os.stat, os.access
+
+    def refuse(path: Path, **options: bool) -> os.stat_result:
+        if "folder" in Path(path).parts[:-1]:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return find(path, **options)
+
+    def allow(path: Path, mode: int) -> bool:
+        return allows(path, mode) and not (Path(path).name == "folder" and mode & os.X_OK)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    monkeypatch.setattr(os, "access", allow)
+    for path in ("folder", "folder/new", "folder/new/one"):
+        with pytest.raises(ValueError, match=f"folder that can be written to, got {path}$"):
+            check_output_folder(Path(path))
+    with pytest.raises(ValueError, match="file that can be written, got folder/new.txt"):
+        check_output_file(Path("folder/new.txt"))
+    with pytest.raises(ValueError, match="in a folder that there is, got folder/new/one.txt"):
+        check_output_file(Path("folder/new/one.txt"))
+
+
+def test_folder_of_the_program_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(ValueError, match="must lie in a folder that can be reached, got output"):
+        check_output_folder(Path("output"))
+    check_output_folder(tmp_path / "new")

@@ -63,6 +63,17 @@ def test_file_that_was_moved_is_begun_anew(tmp_path: Path) -> None:
     assert "behind" not in (tmp_path / "moved.txt").read_text()
 
 
+def test_folder_that_was_moved_is_made_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "evaluation"
+    folder.mkdir()
+    open_run_log(folder)
+    _say("before")
+    folder.rename(tmp_path / "moved")
+    _say("behind")
+    assert "behind" in (folder / "log.txt").read_text()
+    assert "before" in (tmp_path / "moved" / "log.txt").read_text()
+
+
 def test_closing(tmp_path: Path) -> None:
     open_run_log(tmp_path)
     close_run_log()

@@ -5,12 +5,16 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 
+from piip_d2.engine import shard_files
 from piip_d2.engine.checkpointer import CheckpointReadError
-from piip_d2.engine.shard_files import INDEX
+from piip_d2.engine.shard_files import INDEX, check_shares, read_in_all, read_index
 from tests.engine.runs import run_toy, run_toy_in_two_processes
 
 _SHARDED = ("train.fsdp.enabled=True", "train.fsdp.param_dtype=fp32", "train.max_iter=4")
@@ -97,6 +101,59 @@ def test_index_without_sum(run_folder: Path) -> None:
     torch.save(rest, run_folder / "model_final" / "rest.pth")
     run_toy(run_folder, *_SHARDED, resume=True)
     assert "Trying the checkpoint before it" not in (run_folder / "log.txt").read_text()
+
+
+def _with_another_process(monkeypatch: pytest.MonkeyPatch, *says: Any) -> list[Any]:
+    """Lets another process answer at the first exchanges; returns what it gets to hear."""
+    heard: list[Any] = []
+
+    def all_gather(own: Any) -> list[Any]:
+        heard.append(own)
+        return [own, says[len(heard) - 1]] if len(heard) <= len(says) else [own]
+
+    others = SimpleNamespace(all_gather=all_gather, get_rank=lambda: 0, get_world_size=lambda: 1)
+    monkeypatch.setattr(shard_files, "comm", others)
+    return heard
+
+
+@pytest.mark.parametrize("says", [("a stale view",), (None, "a stale view")])
+def test_what_another_process_cannot_read_is_passed_over(
+    says: tuple[str | None, ...],
+    run_folder: Path,
+    finished: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _with_another_process(monkeypatch, *says)
+    run_toy(run_folder, *_SHARDED, resume=True)
+    assert "a stale view. Trying the checkpoint before it" in (run_folder / "log.txt").read_text()
+    _assert_weights(run_folder, finished)
+
+
+@pytest.mark.parametrize("error", [CheckpointReadError, OSError])
+def test_other_processes_hear_of_a_failure(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = _with_another_process(monkeypatch, None)
+
+    def read() -> None:
+        raise error("a stale view")
+
+    with pytest.raises(CheckpointReadError, match="a stale view"):
+        read_in_all(read)
+    assert heard == ["a stale view"]
+
+
+def test_shares_without_sums(tmp_path: Path) -> None:
+    torch.serialization.set_crc32_options(False)
+    try:
+        dcp.save({"weight": torch.arange(64.0)}, checkpoint_id=tmp_path, no_dist=True)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    index = read_index(tmp_path, None)
+    check_shares(tmp_path, index)
+    _truncate(_only_share(tmp_path))
+    with pytest.raises(CheckpointReadError, match="missing, truncated or damaged"):
+        check_shares(tmp_path, index)
 
 
 def test_no_checkpoint_is_left(run_folder: Path) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from piip_d2.engine import evaluate_checkpoint, load_config, set_up_run, train
+from piip_d2.engine import Evaluation, evaluate_checkpoint, load_config, set_up_run, train
+from piip_d2.engine.build import build_model
+from piip_d2.engine.earlier_run import put_earlier_run_aside
 from tests.engine.runs import (
     metric_lines,
     run_toy,
@@ -145,6 +147,19 @@ def test_evaluation_alone_leaves_the_run(used: Path) -> None:
     assert (used / "earlier_run" / "evaluation" / "results.json").exists()
 
 
+def test_evaluation_that_a_new_run_moves_goes_on(used: Path) -> None:
+    folder = used / "evaluation"
+    cfg = toy_config(folder, f"train.init_checkpoint={used}/model_final.pth")
+    evaluation = Evaluation(cfg)
+    set_up_run(cfg)
+    before = (folder / "log.txt").read_bytes()
+    put_earlier_run_aside(used)
+    assert evaluation(build_model(cfg))
+    assert (folder / "results.json").exists()
+    assert "Results:" in (folder / "log.txt").read_text()
+    assert (used / "earlier_run" / "evaluation" / "log.txt").read_bytes() == before
+
+
 def test_two_processes_part_their_logs(tmp_path: Path) -> None:
     run_toy_in_two_processes(tmp_path, *_EARLIER)
     names = ("log.txt", "log.txt.rank1")
@@ -180,6 +195,7 @@ def test_run_that_was_killed_before_its_first_checkpoint(tmp_path: Path) -> None
         tmp_path, "train.seed=7", "train.checkpointer.period=100000", "train.max_iter=100000"
     )
     while not (tmp_path / "metrics.json").exists():
+        assert process.is_alive(), (tmp_path / "screen.txt").read_text()
         process.join(0.05)
     process.kill()
     process.join()

@@ -13,8 +13,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Without the packages of this environment, where piip_d2 is installed, too.
-_WITHOUT_PACKAGES = "-S"
+# Without the packages of this environment, where piip_d2 is installed, too, and without PYTHONPATH.
+_WITHOUT_PACKAGES = ("-S", "-E")
 _WHERE = """
 import sys
 from importlib.util import find_spec
@@ -64,6 +64,6 @@ def test_package_of_the_folder_goes_before_an_editable_installation(
 
 def _found_from(folder: Path, clone: Path) -> list[str]:
     """Paths of the package and of its configs for a program that is started in a folder."""
-    command = [sys.executable, _WITHOUT_PACKAGES, "-c", _WHERE, str(clone.parent / "site")]
+    command = [sys.executable, *_WITHOUT_PACKAGES, "-c", _WHERE, str(clone.parent / "site")]
     program = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     return program.stdout.split()

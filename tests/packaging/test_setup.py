@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -58,6 +61,23 @@ def toolkit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def _names(described: dict[str, list[Extension]]) -> list[str]:
     return [module.name for module in described.get("ext_modules", [])]
+
+
+def test_old_setuptools_is_named(tmp_path: Path) -> None:
+    (tmp_path / "setuptools.py").write_text(
+        "__version__ = '63.4.3'\nfind_namespace_packages = setup = None\n"
+    )
+    program = subprocess.run(
+        [sys.executable, str(ROOT / "setup.py"), "--version"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert program.returncode == 1
+    (message,) = program.stderr.splitlines()
+    assert message.startswith("piip_d2 is built by setuptools>=77, got 63.4.3; pip install")
+    wanted = re.search(r'"setuptools>=[^"]*"', (ROOT / "pyproject.toml").read_text())
+    assert wanted and wanted[0] in message
 
 
 def test_cpu_module_is_stable_and_has_no_cuda(extension: ModuleType) -> None:

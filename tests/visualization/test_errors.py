@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 from pathlib import Path
@@ -88,6 +89,16 @@ def test_images_come_in_the_order_of_their_losses(predictor: Predictor) -> None:
         assert len(entry["false"]) == example.matches.num_false
         assert sum(entry["missed"].values()) == example.matches.num_missed
     assert "missed" in _texts(draw_error_sheet(report))
+
+
+def test_own_data_leave_the_config_of_the_predictor(
+    predictor: Predictor, tiny_coco: TinyCoco
+) -> None:
+    predictor.cfg.data = {"val": tiny_coco.json_file, "images": tiny_coco.image_root}
+    before = copy.deepcopy(predictor.cfg)
+    report = find_errors(predictor, num_images=1, max_images=1)
+    assert report.dataset == Path(tiny_coco.json_file).name
+    assert predictor.cfg == before
 
 
 def test_some_of_the_images(predictor: Predictor) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from detectron2.config import LazyConfig, instantiate
+from detectron2.config import instantiate
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
@@ -21,6 +20,7 @@ from piip_d2.checkpoint.reading import check_archive
 from piip_d2.data.overrides import apply_data_section
 from piip_d2.engine.checkpointer import CheckpointSaveError
 from piip_d2.engine.config import load_config
+from piip_d2.engine.config_text import config_as_yaml
 from piip_d2.engine.conversion.export import export_checkpoint
 from piip_d2.engine.conversion.matching import form_of_model, match_weights
 from piip_d2.engine.conversion.reasons import explain
@@ -83,7 +83,7 @@ def convert_checkpoint(
         contents["state_dict"] = converted
     else:
         converted, report = _import(file, model, names, unsafe=unsafe)
-        metadata = describe_run(cfg, model, _config_text(cfg)) | {"converted_from": file.name}
+        metadata = describe_run(cfg, model, config_as_yaml(cfg)) | {"converted_from": file.name}
         contents = {"model": converted, "metadata": metadata}
     try:
         write_atomically(output, partial(torch.save, contents))
@@ -134,10 +134,3 @@ def _own_float32(tensor: Tensor) -> Tensor:
     # A slice of a larger buffer would be stored with all of it.
     is_slice = tensor.untyped_storage().nbytes() > tensor.numel() * tensor.element_size()
     return tensor.clone() if is_slice else tensor
-
-
-def _config_text(cfg: DictConfig) -> str:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "config.yaml"
-        LazyConfig.save(cfg, str(path))
-        return path.read_text(encoding="utf-8")

@@ -24,7 +24,7 @@ class Branch(ActivationCheckpointing, ABC):
             :class:`~piip_d2.layers.activation_checkpoint.ActivationCheckpointing`.
 
     Attributes:
-        in_chans: Channels of the images; a class for others than RGB has another number.
+        in_chans: Channels of the images; a branch for others than RGB has another number.
 
     Raises:
         ValueError: If the size is not positive or there is no such way to recompute.

@@ -231,8 +231,11 @@ def _check_images(images: Tensor, in_chans: int) -> None:
             way_out = "images[None] makes a batch of one"
         elif len(shape) == 4 and shape[-1] == in_chans:
             way_out = "images.permute(0, 3, 1, 2) puts the channels first"
-        elif len(shape) == 4 and shape[1] == 1:
-            way_out = f"images.expand(-1, {in_chans}, -1, -1) makes them of grey ones"
+        elif len(shape) == 4:
+            way_out = f"branches for {shape[1]} channels say so: branch.in_chans = {shape[1]}"
+            if shape[1] == 1:
+                grey = f"images.expand(-1, {in_chans}, -1, -1) makes them of grey ones"
+                way_out = f"{grey}; {way_out}"
         raise ValueError(f"images must be of shape (B, {in_chans}, h, w), got {shape}; {way_out}")
     if not images.is_floating_point():
         raise TypeError(
