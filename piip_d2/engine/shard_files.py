@@ -17,7 +17,7 @@ from typing import Any
 import torch.distributed.checkpoint as dcp
 from detectron2.utils import comm
 
-from piip_d2.checkpoint.reading import CheckpointReadError
+from piip_d2.checkpoint.reading import CheckpointReadError, damaged_record
 
 # torch.distributed.checkpoint writes it last: without it a folder is unfinished.
 INDEX = ".metadata"
@@ -102,9 +102,7 @@ def _damage(file: Path, places: Sequence[Any]) -> str:
             for place in places:
                 stream.seek(place.offset)
                 with zipfile.ZipFile(io.BytesIO(stream.read(place.length))) as archive:
-                    # torch.serialization.set_crc32_options(False) leaves all sums out, as 0.
-                    has_sums = any(record.CRC for record in archive.infolist())
-                    if has_sums and archive.testzip():
+                    if damaged_record(archive):
                         return f"{file} is damaged: a check sum in it is wrong"
     except Exception as error:  # arbitrary bytes taken for an archive raise nearly anything
         return f"{file} cannot be read: it is missing, truncated or damaged ({error})"
